@@ -1,0 +1,27 @@
+/** Relation: the shape of a table at one point of the stream, as a Relation message says it. */
+
+/**
+ * How Postgres identifies old rows: the primary key, a chosen unique index, every column, or nothing.
+ * https://www.postgresql.org/docs/current/sql-altertable.html#SQL-ALTERTABLE-REPLICA-IDENTITY
+ */
+export type ReplicaIdentity = 'default' | 'index' | 'full' | 'nothing'
+
+export interface Column {
+  readonly name: string
+  /** pg_type.oid, unsigned. */
+  readonly typeOid: number
+  /** pg_attribute.atttypmod, -1 for none. */
+  readonly typeModifier: number
+  /** Part of the event's key. */
+  readonly key: boolean
+}
+
+export interface Relation {
+  /** pg_class.oid, unsigned. */
+  readonly oid: number
+  readonly schema: string
+  readonly table: string
+  readonly replicaIdentity: ReplicaIdentity
+  /** In the order of the stream. */
+  readonly columns: readonly Column[]
+}

@@ -1,0 +1,51 @@
+/** Where encoded events go: the seam between the transcoder and whatever log stands behind it. Types only. */
+
+/** Bytes of one header of a record. */
+export interface RecordHeader {
+  readonly key: string
+  readonly value: Buffer
+}
+
+/**
+ * One encoded record, as byte ranges of a buffer that the encoder reuses: a sink copies what it keeps before it returns.
+ * The object itself is reused from record to record too, which is what keeps the hot path free of objects.
+ */
+export interface EncodedRecord {
+  /** Holds key and value. */
+  bytes: Buffer
+  /** -1 for a null key. */
+  keyStart: number
+  keyEnd: number
+  /** -1 for a null value: a tombstone. */
+  valueStart: number
+  valueEnd: number
+  /** Milliseconds since 1970, the commit time. */
+  timestampMs: number
+  /** Null for the common case of none. */
+  headers: readonly RecordHeader[] | null
+}
+
+/** A topic that is known to exist, with the number of its partitions. Opaque to everything but the sink that gave it. */
+export interface SinkTopic {
+  readonly name: string
+  readonly partitions: number
+}
+
+export interface TopicRequest {
+  readonly name: string
+  /** False where the records have no key: such a topic cannot be compacted. */
+  readonly keyed: boolean
+}
+
+export interface RecordSink {
+  /** Bytes appended since the last cut. */
+  readonly bytes: number
+  /** Records appended since the last cut. */
+  readonly records: number
+  /** The topic if it is known already, or a promise while it is looked up or created. */
+  topic(request: TopicRequest): SinkTopic | Promise<SinkTopic>
+  /** Appends to the partition that the key chooses (murmur2, as Java's default partitioner). A null key goes to partition 0. */
+  append(topic: SinkTopic, record: EncodedRecord): void
+  /** Appends a copy to every partition of the topic, so that each partition's order is true. */
+  appendToAll(topic: SinkTopic, record: EncodedRecord): void
+}
