@@ -1,0 +1,50 @@
+/**
+ * The bridge: read, append, acknowledge. Everything evert promises about exactly once is in the order of these three.
+ *
+ * While one batch commits, the socket goes on filling the next, up to a bound in bytes. A batch without an end LSN is a part of a
+ * Postgres transaction that is too large for one: the log transaction stays open until the part that ends it.
+ */
+import type { EndLsn, Lsn } from './event/lsn.js'
+import type { FilledRecords, LogWriter } from './log/log.js'
+import type { Batch, ChangesRequest } from './postgres/replication-stream.js'
+import type { ProgressKeeper } from './progress.js'
+
+/** The stream's side, as the bridge needs it. */
+export interface Source {
+  changes(request: ChangesRequest<FilledRecords>): AsyncIterable<Batch<FilledRecords>>
+  acknowledge(endLsn: EndLsn): void
+}
+
+export interface BridgeOptions extends Omit<ChangesRequest<FilledRecords>, 'sink' | 'cut'> {
+  readonly source: Source
+  readonly writer: LogWriter
+  readonly progress: ProgressKeeper
+  /** Told of every log transaction that was committed. */
+  readonly onCommit: (committed: { readonly records: number; readonly bytes: number; readonly endLsn: EndLsn }) => void
+}
+
+/** Runs until `until` is reached or the signal is aborted. Errors: those of the source and of the writer. */
+export async function bridge(options: BridgeOptions): Promise<void> {
+  const { source, writer, progress, onCommit } = options
+  for await (const batch of source.changes({ ...options, sink: writer.sink, cut: () => writer.cut() })) {
+    const { records, bytes } = batch.records
+    await writer.append(batch.records, batch.endLsn === null ? null : progress.at(batch.endLsn)) // one log transaction
+    if (batch.endLsn === null) continue
+    source.acknowledge(batch.endLsn) // only now may Postgres drop that WAL
+    onCommit({ records, bytes, endLsn: batch.endLsn })
+  }
+}
+
+/** Rows of a snapshot at an LSN: as they come, in log transactions of their own; the last one says that it is complete. */
+export async function copySnapshot(options: {
+  readonly rows: AsyncIterable<FilledRecords>
+  readonly writer: LogWriter
+  readonly progress: ProgressKeeper
+  readonly lsn: Lsn
+}): Promise<void> {
+  const { rows, writer, progress } = options
+  // Where the stream had nothing of ours up to a later LSN, that one stands: progress never goes back.
+  const lsn = options.lsn > progress.state.endLsn ? options.lsn : progress.state.endLsn
+  for await (const records of rows) await writer.append(records, progress.at(lsn, 'running'))
+  await writer.append(writer.cut(), progress.at(lsn, 'complete'))
+}

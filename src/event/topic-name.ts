@@ -1,0 +1,42 @@
+/** Topic names: `<pipeline>.<schema>.<table>`, escaped so that every identifier has one and no two tables share one. */
+
+/** Kafka allows these in a topic name, and at most 249 of them. `_` is ours to escape with; `.` parts schema from table. */
+const PLAIN = /[A-Za-z0-9-]/
+
+/**
+ * Kafka's topic names allow letters, digits, `.`, `_` and `-`. Whatever else an identifier holds, and a dot in it, becomes `__` and two
+ * hex digits a byte of its UTF-8 form. A single underscore stays, two in a row are escaped, so that this can be undone.
+ */
+export function escapeIdentifier(identifier: string): string {
+  let escaped = ''
+  const bytes = Buffer.from(identifier)
+  for (let i = 0; i < bytes.length; i++) {
+    const byte = bytes[i] ?? 0
+    const letter = String.fromCharCode(byte)
+    const loneUnderscore = letter === '_' && bytes[i + 1] !== 0x5f && !escaped.endsWith('_') && i + 1 < bytes.length
+    escaped += PLAIN.test(letter) || loneUnderscore ? letter : `__${byte.toString(16).padStart(2, '0')}`
+  }
+  return escaped
+}
+
+export function unescapeIdentifier(escaped: string): string {
+  const bytes: number[] = []
+  for (let i = 0; i < escaped.length; i++) {
+    if (escaped.startsWith('__', i)) {
+      bytes.push(Number.parseInt(escaped.slice(i + 2, i + 4), 16))
+      i += 3
+    } else {
+      bytes.push(escaped.charCodeAt(i))
+    }
+  }
+  return Buffer.from(bytes).toString()
+}
+
+export function tableTopic(pipeline: string, schema: string, table: string): string {
+  return `${pipeline}.${escapeIdentifier(schema)}.${escapeIdentifier(table)}`
+}
+
+/** Where logical messages go. It has two parts, so no table can share it. */
+export function messageTopic(pipeline: string): string {
+  return `${pipeline}.message`
+}

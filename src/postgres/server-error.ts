@@ -1,0 +1,52 @@
+/** Server errors: what an ErrorResponse means for a replication or copy connection. */
+import { EvertError } from '../base/errors.js'
+
+/** Fields of ErrorResponse: https://www.postgresql.org/docs/current/protocol-error-fields.html */
+export interface ServerError {
+  readonly code: string
+  readonly message: string
+}
+
+export function readServerError(bytes: Buffer, start: number, end: number): ServerError {
+  const fields = new Map<string, string>()
+  let at = start
+  while (at < end && bytes[at] !== 0) {
+    const stop = bytes.indexOf(0, at + 1)
+    if (stop === -1 || stop >= end) break
+    fields.set(String.fromCharCode(bytes[at] ?? 0), bytes.toString('utf8', at + 1, stop))
+    at = stop + 1
+  }
+  return { code: fields.get('C') ?? 'XX000', message: fields.get('M') ?? 'unknown error' }
+}
+
+/** Classes whose errors pass by themselves: connection, resources, operator intervention (shutdown, terminated), system error. */
+const PASSING = /^(08|53|57|58030)/
+
+/** Codes: https://www.postgresql.org/docs/current/errcodes-appendix.html */
+export function replicationError(error: ServerError, slot: string): EvertError {
+  const message = `slot "${slot}": ${error.message}`
+  if (error.code === '55006') return new EvertError('SLOT_ACTIVE', { message })
+  if (
+    /requested WAL segment|can no longer (access|get changes from)|cannot read from logical replication slot|invalidated/.test(
+      error.message,
+    )
+  ) {
+    return new EvertError('SLOT_LOST', {
+      message,
+      hint: 'the server no longer has the changes since the last acknowledged one; evert drop starts over, with a new snapshot',
+    })
+  }
+  if (error.code === '42704' && /replication slot/.test(error.message)) {
+    return new EvertError('SLOT_MISSING', { message, hint: 'evert drop starts over, with a new snapshot' })
+  }
+  if (error.code === '42704' && /publication/.test(error.message)) {
+    return new EvertError('PUBLICATION_MISSING', {
+      message,
+      hint: 'a publication must exist at every point of the stream that is read; evert drop starts over, with a new snapshot',
+    })
+  }
+  if (error.code === '42501')
+    return new EvertError('REPLICATION_PERMISSION', { message, hint: 'alter role … replication' })
+  if (PASSING.test(error.code)) return new EvertError('POSTGRES_CONNECTION_LOST', { message })
+  return new EvertError('POSTGRES_QUERY', { message: `${message} (SQLSTATE ${error.code})` })
+}
