@@ -6,11 +6,11 @@
  */
 import { assert } from '../base/assert.js'
 import { EvertError } from '../base/errors.js'
-import { formatLsn, type Lsn, lsnFromHalves } from './lsn.js'
-import { ORDINAL_MAX } from './position.js'
-import { writeBytes, writeConstant, writeDigits8, writeHex8, stringLength } from './json.js'
+import { formatLsn } from './lsn.js'
+import { stringLength, writeBytes, writeConstant } from './json.js'
 import type { EncodedRecord, RecordHeader, RecordSink, SinkTopic } from './sink.js'
 import type { CompiledTable } from './table.js'
+import { type TransactionStart, TransactionStamp } from './transaction-stamp.js'
 import { KIND } from './type-kinds.js'
 import { NULL, sameValue, TEXT, type Tuple, UNCHANGED } from './tuple.js'
 import { writeValue } from './values.js'
@@ -27,7 +27,6 @@ const SOURCE = Buffer.from(',"source":{')
 const TRUNCATE = Buffer.from('{"op":"t","before":null,"after":null')
 const JSON_NULL = Buffer.from('null')
 const EMPTY_KEY = Buffer.from('{}')
-const END = Buffer.from('"}}')
 
 function constant(op: string): Buffer {
   return Buffer.from(`{"op":"${op}","before":null,"after":`)
@@ -43,17 +42,6 @@ const MEASURE_FROM = 4096
 /** What the old tuple of an update or delete holds: the key columns, or the whole row. */
 export type OldTuple = 'key' | 'full'
 
-export interface TransactionStart {
-  /** Orders the transaction: its commit LSN, or what stands for it. */
-  readonly commitLsn: Lsn
-  /** Microseconds since 1970. */
-  readonly timeUs: bigint
-  /** Unsigned; null for snapshot rows and messages outside a transaction. */
-  readonly xid: number | null
-  /** First ordinal, where a transaction goes on after a pause. */
-  readonly ordinal?: number
-}
-
 export interface LogicalMessage {
   readonly prefix: string
   readonly content: Buffer
@@ -63,15 +51,7 @@ export class Transcoder {
   readonly #sink: RecordSink
   readonly #record: EncodedRecord
   #out = Buffer.allocUnsafeSlow(SCRATCH_BYTES)
-  #ordinal = 0
-  /** `,"txId":755,"lsn":` and `,"ts_us":…,"position":"…-` of the transaction at hand. */
-  #beforeLsn: Buffer = Buffer.alloc(0)
-  #afterLsn: Buffer = Buffer.alloc(0)
-  #timestampMs = 0
-  #transaction: TransactionStart | null = null
-  /** Of an LSN below 2^53, the digits above the last eight, which seldom change. */
-  #lsnTop = -1
-  #lsnTopDigits: Buffer = Buffer.alloc(0)
+  readonly #stamp = new TransactionStamp()
   /** Where the values of key columns lie in the event just written. */
   readonly #keyStart = new Int32Array(1664)
   readonly #keyEnd = new Int32Array(1664)
@@ -91,30 +71,16 @@ export class Transcoder {
 
   /** Ordinal of the next change: how many changes this transaction has published. */
   get ordinal(): number {
-    return this.#ordinal
+    return this.#stamp.ordinal
   }
 
   begin(transaction: TransactionStart): void {
-    this.#transaction = transaction
-    this.#ordinal = transaction.ordinal ?? 0
-    this.#timestampMs = Number(transaction.timeUs / 1000n)
-    this.#afterLsn = Buffer.from(
-      `,"ts_us":${transaction.timeUs},"position":"${transaction.commitLsn.toString(16).padStart(16, '0')}-`,
-      'latin1',
-    )
-    this.#setSource(null)
+    this.#stamp.begin(transaction)
   }
 
   /** Names the replication origin that the transaction at hand came through. */
   origin(name: string): void {
-    this.#setSource(name)
-  }
-
-  #setSource(origin: string | null): void {
-    const xid = this.#transaction?.xid ?? null
-    this.#beforeLsn = Buffer.from(
-      `${xid === null ? '' : `,"txId":${xid}`}${origin === null ? '' : `,"origin":${JSON.stringify(origin)}`},"lsn":`,
-    )
+    this.#stamp.origin(name)
   }
 
   insert(table: CompiledTable, lsnHigh: number, lsnLow: number, row: Tuple): void {
@@ -173,8 +139,7 @@ export class Transcoder {
     const out = this.#reserve(Buffer.byteLength(body) + Buffer.byteLength(key) + 1024)
     let at = out.write(body, 0)
     at = writeConstant(SOURCE, out, at)
-    // A message has no table: the comma that would follow it is the first byte of what comes next.
-    at = this.#writeTransaction(lsnHigh, lsnLow, out, at, 1)
+    at = this.#stamp.write(lsnHigh, lsnLow, out, at)
     const record = this.#event(0, at)
     record.keyStart = at
     record.keyEnd = at + out.write(key, at)
@@ -302,31 +267,7 @@ export class Transcoder {
   #writeSource(source: Buffer, high: number, low: number, out: Buffer, at: number): number {
     at = writeConstant(SOURCE, out, at)
     at = writeConstant(source, out, at)
-    return this.#writeTransaction(high, low, out, at, 0)
-  }
-
-  /** txId, lsn, ts_us and the position, which takes the next ordinal. */
-  #writeTransaction(high: number, low: number, out: Buffer, at: number, skip: number): number {
-    at = writeBytes(this.#beforeLsn, skip, this.#beforeLsn.length, out, at)
-    at = this.#writeLsn(high, low, out, at)
-    at = writeConstant(this.#afterLsn, out, at)
-    assert(this.#ordinal <= ORDINAL_MAX, 'a transaction has more changes than a position can count')
-    at = writeHex8(this.#ordinal++, out, at)
-    return writeConstant(END, out, at)
-  }
-
-  /** An LSN as decimal digits: its low eight by integer arithmetic, those above from the last time. About 15 ns. */
-  #writeLsn(high: number, low: number, out: Buffer, at: number): number {
-    if (high >>> 0 > 0x1fffff) return at + out.write(lsnFromHalves(high, low).toString(), at, 'latin1')
-    const lsn = (high >>> 0) * 4294967296 + (low >>> 0)
-    const top = Math.floor(lsn / 1e8)
-    if (top === 0) return at + out.write(String(lsn), at, 'latin1')
-    if (top !== this.#lsnTop) {
-      this.#lsnTop = top
-      this.#lsnTopDigits = Buffer.from(String(top), 'latin1')
-    }
-    at = writeConstant(this.#lsnTopDigits, out, at)
-    return writeDigits8(lsn - top * 1e8, out, at)
+    return this.#stamp.write(high, low, out, at)
   }
 
   /** The key, copied from the values just written: `{"id":1}`. */
@@ -356,9 +297,8 @@ export class Transcoder {
 
   #keyNotSent(table: CompiledTable): EvertError {
     const { schema, table: name } = table.relation
-    const commitLsn = this.#transaction?.commitLsn
     return new EvertError('PROTOCOL', {
-      message: `Postgres did not send the key of an updated row of "${schema}"."${name}" in the transaction at ${commitLsn === undefined ? 'an unknown LSN' : formatLsn(commitLsn)}`,
+      message: `Postgres did not send the key of an updated row of "${schema}"."${name}" in the transaction at ${formatLsn(this.#stamp.commitLsn)}`,
       hint: 'the server needs its newest minor version: early ones of 14 leave out large key values that did not change',
     })
   }
@@ -370,7 +310,7 @@ export class Transcoder {
     record.keyEnd = NO_KEY
     record.valueStart = start
     record.valueEnd = end
-    record.timestampMs = this.#timestampMs
+    record.timestampMs = this.#stamp.timestampMs
     record.headers = null
     return record
   }
