@@ -54,7 +54,7 @@ export type TopicLookup = (request: TopicRequest) => SinkTopic | Promise<SinkTop
 export class BatchSink implements RecordSink {
   readonly #lookup: TopicLookup
   readonly #maxBatchBytes: number
-  readonly #pool = new BufferPool()
+  readonly #pool: BufferPool
   readonly #topics = new Map<string, OpenTopic>()
   #batches: FilledBatch[] = []
   /** The topics with a partition in `filling`, so that a cut does not look at thousands of idle ones. */
@@ -63,7 +63,8 @@ export class BatchSink implements RecordSink {
   #records = 0
 
   /** `lookup` finds or creates a topic; it is asked once per topic (and once more when records without a key turn up). */
-  constructor(options: { readonly lookup: TopicLookup; readonly maxBatchBytes?: number }) {
+  constructor(options: { readonly lookup: TopicLookup; readonly maxBatchBytes?: number; readonly pool?: BufferPool }) {
+    this.#pool = options.pool ?? new BufferPool()
     this.#lookup = options.lookup
     this.#maxBatchBytes = options.maxBatchBytes ?? MAX_BATCH_BYTES
   }
