@@ -83,8 +83,8 @@ export class BatchBuilder {
 
   /**
    * Copies one record in; false where the batch is full, and then nothing was changed. A record that is larger than the limit
-   * is taken by an empty batch, alone. Costs 0.2 µs for a narrow row and allocates nothing; an object per record, as client
-   * libraries make it, costs 2 to 8 µs.
+   * is taken by an empty batch, alone. Costs about 0.4 µs for an event of 250 bytes, half of it in Buffer.copy, and makes no
+   * object per record; client libraries make several, at 2 to 8 µs a record.
    * https://kafka.apache.org/documentation/#record
    */
   append(record: EncodedRecord): boolean {
