@@ -1,0 +1,105 @@
+/**
+ * Pipeline: one running bridge. Every start is the same: take the slot, fence earlier writers, read the progress back, compare it
+ * with the server, publish a snapshot where one is due, stream. Recovery is doing all of that again.
+ */
+import { setTimeout as delay } from 'node:timers/promises'
+import { EvertError, isRetriable } from './base/errors.js'
+import type { Logger } from './base/logger.js'
+import { type Attempt, startAttempt } from './attempt.js'
+import { bridge, copySnapshot } from './bridge.js'
+import { formatLsn } from './event/lsn.js'
+import type { PipelineOptions } from './attempt.js'
+
+const BACKOFF_FIRST_MS = 200
+const BACKOFF_LAST_MS = 10_000
+/** A pipeline that has never worked gives up after this; one that has worked tries for ever. */
+const GIVE_UP_MS = 30_000
+
+/** Runs until the signal is aborted. Errors: whatever trying again cannot mend. */
+export async function runPipeline(options: PipelineOptions): Promise<void> {
+  const { signal, logger } = options
+  const startedMs = performance.now()
+  let worked = false
+  let failures = 0
+  const works = (): void => {
+    worked = true
+    failures = 0
+  }
+  while (!signal.aborted) {
+    try {
+      await attempt(options, works)
+    } catch (error) {
+      if (signal.aborted) return
+      const hopeless = !worked && performance.now() - startedMs > GIVE_UP_MS
+      if (!isRetriable(error) || hopeless) throw error
+      await backOff(error as EvertError, failures++, { logger, signal })
+    }
+  }
+}
+
+/** Exponential, with jitter, so that pipelines that failed together do not come back together. */
+async function backOff(
+  error: EvertError,
+  failures: number,
+  options: { logger: Logger; signal: AbortSignal },
+): Promise<void> {
+  const ceilingMs = Math.min(BACKOFF_FIRST_MS * 2 ** failures, BACKOFF_LAST_MS)
+  const waitMs = Math.round(ceilingMs * (0.5 + Math.random() / 2))
+  options.logger.warn({ code: error.code, waitMs }, `${error.message}; trying again`)
+  await delay(waitMs, undefined, { signal: options.signal }).catch(() => undefined)
+}
+
+async function attempt(options: PipelineOptions, works: () => void): Promise<void> {
+  const started = await startAttempt(options)
+  try {
+    works()
+    await publish(started, options, works)
+  } finally {
+    await started.close()
+  }
+}
+
+async function publish(started: Attempt, options: PipelineOptions, works: () => void): Promise<void> {
+  const { stream, writer, progress, snapshot } = started
+  const { logger, signal, limits, name, patterns } = options
+  const common = {
+    source: stream,
+    writer,
+    progress,
+    limits,
+    signal,
+    matches: (schema: string, table: string) => patterns.matches(schema, table),
+    pipeline: name,
+    keyOf: started.keyOf,
+    nowUs: () => BigInt(Date.now()) * 1000n,
+    from: progress.state.endLsn,
+    onCommit: (committed: Parameters<PipelineOptions['onCommit']>[0]) => {
+      works()
+      options.onCommit(committed)
+    },
+  }
+  if (snapshot !== null) {
+    // Changes before the snapshot's LSN come first, so that no row travels back in time; a new slot has none.
+    if (progress.state.endLsn < snapshot.lsn) await bridge({ ...common, until: snapshot.lsn })
+    if (signal.aborted) return
+    const { reader, lsn, tables } = snapshot
+    const rows = reader.rows({
+      lsn,
+      tables,
+      pipeline: name,
+      sink: writer.sink,
+      cut: () => writer.cut(),
+      batchBytes: limits.bytes,
+      timeUs: common.nowUs(),
+      onRows: options.onSnapshotRows,
+      signal,
+    })
+    await copySnapshot({ rows, writer, progress, lsn })
+    reader.close()
+    logger.info({ lsn: formatLsn(lsn), tables: tables.length }, 'snapshot complete')
+    options.onSnapshotComplete()
+  }
+  logger.info({ from: formatLsn(progress.state.endLsn) }, 'streaming')
+  options.onStreaming()
+  await bridge(common)
+}

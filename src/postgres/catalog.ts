@@ -1,0 +1,63 @@
+/** Catalog: the published tables as the server describes them now. The stream describes them as they were. */
+import { z } from 'zod'
+import { EvertError } from '../base/errors.js'
+import type { Relation, ReplicaIdentity } from '../event/relation.js'
+import type { Connection } from './connection.js'
+import { quoteIdentifier, sql } from './sql.js'
+
+export interface PublishedTable {
+  readonly relation: Relation
+  /** A partitioned table is published as one, in place of its partitions. */
+  readonly partitioned: boolean
+  /** The publication's WHERE, in parentheses. */
+  readonly rowFilter: string | null
+  readonly estimatedRows: number
+  readonly selectable: boolean
+  /** False where Postgres refuses updates and deletes, because nothing would say which row they mean. */
+  readonly identifiable: boolean
+}
+
+const IDENTITY: Readonly<Record<string, ReplicaIdentity>> = { d: 'default', n: 'nothing', f: 'full', i: 'index' }
+
+const columns = z
+  .array(z.object({ name: z.string(), typeOid: z.number(), typeModifier: z.number(), key: z.boolean() }))
+  .nullable()
+
+export async function publishedTables(connection: Connection, publication: string): Promise<PublishedTable[]> {
+  const rows = await connection.query(sql('published-tables', { publication }))
+  return rows.map((row) => ({
+    relation: {
+      oid: Number(row['oid']),
+      schema: row['schema'] ?? '',
+      table: row['table'] ?? '',
+      replicaIdentity: IDENTITY[row['relreplident'] ?? ''] ?? 'nothing',
+      columns: columns.parse(JSON.parse(row['columns'] ?? 'null')) ?? [],
+    },
+    partitioned: row['relkind'] === 'p',
+    rowFilter: row['row_filter'] ?? null,
+    estimatedRows: Number(row['estimated_rows']),
+    selectable: row['selectable'] === 't',
+    identifiable: row['identifiable'] === 't',
+  }))
+}
+
+/** In the table's column order; empty where it has none. */
+export async function primaryKey(connection: Connection, relation: Relation): Promise<string[]> {
+  const rows = await connection.query(sql('primary-key', { table: String(relation.oid) }))
+  return rows.map((row) => row['name'] ?? '')
+}
+
+/** `"public"."cart"` */
+export function qualifiedName(relation: { readonly schema: string; readonly table: string }): string {
+  return `${quoteIdentifier(relation.schema)}.${quoteIdentifier(relation.table)}`
+}
+
+/** Error: POSTGRES_PERMISSION, with what to grant. */
+export function requireSelect(tables: readonly PublishedTable[], role: string): void {
+  const refused = tables.filter((table) => !table.selectable).map((table) => qualifiedName(table.relation))
+  if (refused.length === 0) return
+  throw new EvertError('POSTGRES_PERMISSION', {
+    message: `role "${role}" may not read ${refused.join(', ')}, and so cannot publish a snapshot of ${refused.length === 1 ? 'it' : 'them'}`,
+    hint: `grant select on ${refused.join(', ')} to ${quoteIdentifier(role)}; or --snapshot none`,
+  })
+}

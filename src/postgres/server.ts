@@ -1,0 +1,64 @@
+/** Server: what evert must know of a Postgres server before it replicates from it. */
+import { EvertError } from '../base/errors.js'
+import type { Connection } from './connection.js'
+import { type ConnectionOptions, describeServer } from './connection-options.js'
+import { sql } from './sql.js'
+
+export interface Server {
+  /** As server_version_num: 180004 is 18.4. */
+  readonly version: number
+  readonly walLevel: string
+  /** 0 for none. */
+  readonly walSenderTimeoutMs: number
+  readonly inRecovery: boolean
+  readonly superuser: boolean
+  readonly replication: boolean
+  readonly role: string
+}
+
+export async function inspectServer(connection: Connection): Promise<Server> {
+  const [row] = await connection.query(sql('server'))
+  return {
+    version: Number(row?.['version']),
+    walLevel: row?.['wal_level'] ?? '',
+    walSenderTimeoutMs: Number(row?.['wal_sender_timeout_ms']),
+    inRecovery: row?.['in_recovery'] === 't',
+    superuser: row?.['superuser'] === 't',
+    replication: row?.['replication'] === 't',
+    role: row?.['role'] ?? '',
+  }
+}
+
+/** Errors: POSTGRES_VERSION, WAL_LEVEL, REPLICATION_PERMISSION. */
+export function requireServer(server: Server, options: ConnectionOptions): void {
+  const name = describeServer(options)
+  if (server.version < 140000) {
+    throw new EvertError('POSTGRES_VERSION', {
+      message: `${name} is Postgres ${Math.floor(server.version / 10000)}; evert needs 14 or later`,
+    })
+  }
+  if (server.walLevel !== 'logical') {
+    throw new EvertError('WAL_LEVEL', {
+      message: `${name} runs with wal_level=${server.walLevel}; its WAL does not hold row changes`,
+      hint: `alter system set wal_level = 'logical'; then restart the server (on a managed one: set its logical replication parameter)`,
+    })
+  }
+  if (!server.superuser && !server.replication) {
+    throw new EvertError('REPLICATION_PERMISSION', {
+      message: `role "${server.role}" may not replicate from ${name}`,
+      hint: `alter role "${server.role}" replication`,
+    })
+  }
+}
+
+export interface SystemIdentity {
+  /** Unsigned 64 bit, as text: one per initdb. */
+  readonly systemIdentifier: string
+  readonly timeline: number
+}
+
+/** On a replication connection: https://www.postgresql.org/docs/current/protocol-replication.html (IDENTIFY_SYSTEM). */
+export async function identifySystem(replication: Connection): Promise<SystemIdentity> {
+  const [row] = await replication.query('IDENTIFY_SYSTEM')
+  return { systemIdentifier: row?.['systemid'] ?? '', timeline: Number(row?.['timeline']) }
+}

@@ -1,0 +1,143 @@
+/** Slot: the replication slot of a pipeline. It keeps WAL for as long as it exists. */
+import { EvertError } from '../base/errors.js'
+import { formatLsn, type Lsn, LSN_ZERO, parseLsn } from '../event/lsn.js'
+import { type Connection, sqlState } from './connection.js'
+import { quoteIdentifier, sql } from './sql.js'
+
+export interface Slot {
+  readonly name: string
+  readonly plugin: string
+  readonly database: string
+  readonly activePid: number | null
+  readonly temporary: boolean
+  readonly restartLsn: Lsn | null
+  readonly confirmedFlushLsn: Lsn
+  readonly walStatus: string
+  /** Why the server has given the slot up, where it has. */
+  readonly invalidationReason: string | null
+}
+
+/** https://www.postgresql.org/docs/current/view-pg-replication-slots.html; null where there is no such slot. */
+export async function inspectSlot(connection: Connection, name: string): Promise<Slot | null> {
+  const [row] = await connection.query(sql('slot', { slot: name }))
+  if (row === undefined) return null
+  const conflicting = row['conflicting'] === 'true' ? 'conflict with recovery' : null
+  return {
+    name,
+    plugin: row['plugin'] ?? '',
+    database: row['database'] ?? '',
+    activePid: row['active'] === 't' ? Number(row['active_pid']) : null,
+    temporary: row['temporary'] === 't',
+    restartLsn: parseLsn(row['restart_lsn'] ?? ''),
+    confirmedFlushLsn: parseLsn(row['confirmed_flush_lsn'] ?? '') ?? LSN_ZERO,
+    walStatus: row['wal_status'] ?? '',
+    invalidationReason: row['invalidation_reason'] ?? conflicting,
+  }
+}
+
+/** Errors: SLOT_FOREIGN, SLOT_LOST. */
+export function requireSlot(slot: Slot, database: string): void {
+  if (slot.plugin !== 'pgoutput') {
+    throw new EvertError('SLOT_FOREIGN', {
+      message: `slot "${slot.name}" belongs to ${slot.plugin === '' ? 'physical replication' : `the plugin ${slot.plugin}`}, not to pgoutput`,
+      hint: 'choose another name: --slot',
+    })
+  }
+  if (slot.database !== database) {
+    throw new EvertError('SLOT_FOREIGN', {
+      message: `slot "${slot.name}" belongs to database "${slot.database}", not to "${database}"`,
+      hint: 'choose another name: --slot',
+    })
+  }
+  if (slot.walStatus === 'lost' || slot.invalidationReason !== null) {
+    throw new EvertError('SLOT_LOST', {
+      message: `slot "${slot.name}" was invalidated (${slot.invalidationReason ?? 'its WAL was removed'}): changes after ${formatLsn(slot.confirmedFlushLsn)} are gone`,
+      hint: 'evert drop, then evert run, starts over with a new snapshot; a larger max_slot_wal_keep_size keeps WAL longer',
+    })
+  }
+}
+
+export interface CreatedSlot {
+  /** The stream carries every transaction that commits after it. */
+  readonly consistentPoint: Lsn
+  /** Lives until the next command on the connection that created the slot. */
+  readonly snapshotName: string | null
+}
+
+/**
+ * Creates a slot on a replication connection, in the syntax that 14 to 18 all take. Waits for every transaction that is
+ * running. https://www.postgresql.org/docs/current/protocol-replication.html (CREATE_REPLICATION_SLOT)
+ */
+export async function createSlot(
+  replication: Connection,
+  options: { readonly name: string; readonly temporary: boolean; readonly exportSnapshot: boolean },
+): Promise<CreatedSlot> {
+  const temporary = options.temporary ? ' TEMPORARY' : ''
+  const snapshot = options.exportSnapshot ? 'EXPORT_SNAPSHOT' : 'NOEXPORT_SNAPSHOT'
+  try {
+    const [row] = await replication.query(
+      `CREATE_REPLICATION_SLOT ${quoteIdentifier(options.name)}${temporary} LOGICAL pgoutput ${snapshot}`,
+    )
+    return {
+      consistentPoint: parseLsn(row?.['consistent_point'] ?? '') ?? LSN_ZERO,
+      snapshotName: row?.['snapshot_name'] ?? null,
+    }
+  } catch (error) {
+    throw slotError(error, options.name)
+  }
+}
+
+/** Creates a slot on an ordinary connection, without a snapshot. */
+export async function createPlainSlot(connection: Connection, name: string): Promise<Lsn> {
+  try {
+    const [row] = await connection.query(sql('slot-create', { slot: name }))
+    return parseLsn(row?.['lsn'] ?? '') ?? LSN_ZERO
+  } catch (error) {
+    throw slotError(error, name)
+  }
+}
+
+function slotError(error: unknown, name: string): unknown {
+  const state = sqlState(error)
+  if (state === '53400') {
+    return new EvertError('SLOTS_EXHAUSTED', {
+      message: `slot "${name}" cannot be created: the server has no free replication slot`,
+      hint: 'drop one that nobody uses (select slot_name, active from pg_replication_slots), or raise max_replication_slots and restart',
+      cause: error,
+    })
+  }
+  // Somebody else was faster: the next attempt finds the slot there.
+  if (state === '42710')
+    return new EvertError('SLOT_ACTIVE', { message: `slot "${name}" was created by another process`, cause: error })
+  return error
+}
+
+export async function dropSlot(connection: Connection, name: string): Promise<void> {
+  await connection.query(sql('slot-drop', { slot: name }))
+}
+
+/** `pid 123 (evert, from 10.0.0.5, since …)` */
+export async function describeHolder(connection: Connection, pid: number): Promise<string> {
+  const [row] = await connection.query(sql('backend', { pid: String(pid) }))
+  if (row === undefined) return `pid ${pid}`
+  return `pid ${pid} (${row['application_name'] ?? 'unnamed'}, from ${row['client']}, since ${row['backend_start']})`
+}
+
+/** Those a slot's creation waits for: `pid 123 (psql, 40 s)`. */
+export async function blockingTransactions(connection: Connection): Promise<string[]> {
+  const rows = await connection.query(sql('blocking-transactions'))
+  return rows.map((row) => `pid ${row['pid']} (${row['application_name'] ?? 'unnamed'}, ${row['seconds']} s)`)
+}
+
+/** A slot's name takes lower-case letters, digits and underscores, 63 of them. */
+export function slotName(pipeline: string): string {
+  const name = pipeline
+    .toLowerCase()
+    .replace(/[^a-z0-9_]/g, '_')
+    .slice(0, 63)
+  if (/[a-z0-9]/.test(name)) return name
+  throw new EvertError('OPTION_INVALID', {
+    message: `no slot name can be made of the pipeline name "${pipeline}"`,
+    hint: 'give one: --slot',
+  })
+}
