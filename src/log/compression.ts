@@ -61,7 +61,7 @@ async function loadZstd(bits: number): Promise<Codec> {
     return { bits, compress: (bytes) => library.compress(bytes), decompress: (bytes) => library.decompress(bytes) }
   } catch (cause) {
     throw new EvertError('COMPRESSION_MISSING', {
-      message: `zstd needs Node 22.15 or the optional package ${name}, which is not installed`,
+      message: `zstd needs Node 22.15 or the optional package ${name}, which cannot be loaded`,
       hint: `npm install ${name}; or take another compression: gzip, lz4 or snappy`,
       cause,
     })
