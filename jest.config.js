@@ -26,7 +26,7 @@ export default {
         ],
       }
     : {
-        globalSetup: '<rootDir>/test/support/global-setup.ts',
-        globalTeardown: '<rootDir>/test/support/global-teardown.ts',
+        globalSetup: '<rootDir>/test/support/global-setup.js',
+        globalTeardown: '<rootDir>/test/support/global-teardown.js',
       }),
 }

@@ -1,0 +1,69 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { openEmbeddedLog } from '../src/log/embedded/log.js'
+import type { Log } from '../src/log/log.js'
+import { readAll, startPipeline } from './support/pipeline.js'
+import { freshDatabase, type TestDatabase } from './support/servers.js'
+
+let database: TestDatabase
+let directory: string
+const openLog = (): Promise<Log> => openEmbeddedLog({ directory, topics: { partitions: 2 } })
+
+beforeEach(async () => {
+  database = await freshDatabase()
+  directory = mkdtempSync(join(tmpdir(), 'evert-log-'))
+})
+
+afterEach(async () => {
+  await database.drop()
+  rmSync(directory, { recursive: true, force: true })
+})
+
+/** What a test looks at: the operation and the rows, in position order. */
+async function events(): Promise<{ op: string; before: unknown; after: unknown; position: string }[]> {
+  const log = await openLog()
+  const records = await readAll(log, `${database.name}.public.`)
+  await log.close()
+  return records
+    .flatMap((record) => (record.value === null ? [] : [JSON.parse(record.value.toString())]))
+    .map(({ op, before, after, source }) => ({ op, before, after, position: source.position as string }))
+    .sort((a, b) => (a.position < b.position ? -1 : 1))
+}
+
+describe('bridge', () => {
+  it('publishes the rows that are there, then every change', async () => {
+    await database.query(`create table item (id int primary key, name text); insert into item values (1, 'old'), (2, 'older')`)
+    const pipeline = startPipeline(database, { openLog })
+    await pipeline.caughtUp()
+    await database.query(`insert into item values (3, 'new')`)
+    await database.query(`update item set name = 'newer' where id = 3`)
+    await database.query(`delete from item where id = 1`)
+    await pipeline.caughtUp()
+    expect(await pipeline.stop()).toBeUndefined()
+    expect((await events()).map(({ op, before, after }) => ({ op, before, after }))).toEqual([
+      { op: 'r', before: null, after: { id: 1, name: 'old' } },
+      { op: 'r', before: null, after: { id: 2, name: 'older' } },
+      { op: 'c', before: null, after: { id: 3, name: 'new' } },
+      { op: 'u', before: null, after: { id: 3, name: 'newer' } },
+      { op: 'd', before: { id: 1 }, after: null },
+    ])
+  })
+
+  it('goes on where it stopped, and repeats nothing', async () => {
+    await database.query(`create table item (id int primary key)`)
+    for (let round = 0; round < 4; round++) {
+      const pipeline = startPipeline(database, { openLog })
+      await pipeline.caughtUp()
+      await database.query(`insert into item select g from generate_series(${round * 100}, ${round * 100 + 49}) g`)
+      await pipeline.caughtUp()
+      expect(await pipeline.stop()).toBeUndefined()
+      await database.query(`insert into item select g from generate_series(${round * 100 + 50}, ${round * 100 + 99}) g`)
+    }
+    const pipeline = startPipeline(database, { openLog })
+    await pipeline.caughtUp()
+    await pipeline.stop()
+    const ids = (await events()).map(({ after }) => (after as { id: number }).id)
+    expect(ids).toEqual(Array.from({ length: 400 }, (_, id) => id))
+  })
+})

@@ -1,0 +1,100 @@
+/** A pipeline in the test's own process, and what a test wants to know of it. */
+import { userInfo } from 'node:os'
+import { silentLogger, type Logger } from '../../src/base/logger.js'
+import { parseLsn } from '../../src/event/lsn.js'
+import type { Log, LogRecord } from '../../src/log/log.js'
+import type { PipelineOptions } from '../../src/attempt.js'
+import { runPipeline } from '../../src/pipeline.js'
+import { connectionOptions } from '../../src/postgres/connection-options.js'
+import { tablePatterns } from '../../src/postgres/table-patterns.js'
+import type { TestDatabase } from './servers.js'
+
+export interface RunningPipeline {
+  /** Resolves when everything committed so far in the database is in the log. */
+  caughtUp(): Promise<void>
+  /** Stops it and gives its error, if it had one. */
+  stop(): Promise<unknown>
+  /** Settles when it ends by itself. */
+  readonly ended: Promise<unknown>
+}
+
+export function startPipeline(
+  database: TestDatabase,
+  options: Partial<PipelineOptions> & { readonly openLog: () => Promise<Log>; readonly tables?: string },
+): RunningPipeline {
+  const stop = new AbortController()
+  let endLsn = 0n
+  const waiters = new Set<() => void>()
+  const name = options.name ?? database.name
+  const ended = runPipeline({
+    name,
+    slot: name,
+    publication: name,
+    patterns: tablePatterns(options.tables ?? '*'),
+    connection: connectionOptions(database.url, {}, userInfo().username),
+    snapshot: 'initial',
+    limits: { bytes: 4 << 20, ageMs: 0 },
+    logger: process.env['EVERT_TEST_LOG'] === undefined ? silentLogger : consoleLogger,
+    onStreaming: () => undefined,
+    onSnapshotStart: () => undefined,
+    onSnapshotRows: () => undefined,
+    onSnapshotComplete: () => undefined,
+    ...options,
+    signal: stop.signal,
+    onCommit: (committed) => {
+      endLsn = committed.endLsn
+      options.onCommit?.(committed)
+      for (const wake of waiters) wake()
+    },
+  }).then(
+    () => undefined,
+    (error: unknown) => error,
+  )
+  return {
+    ended,
+    async caughtUp() {
+      // A change of its own, so that there is something to wait for.
+      const [row] = await database.query(`select pg_logical_emit_message(true, 'test', 'caught up') as lsn`)
+      const lsn = parseLsn(row?.['lsn'] ?? '') ?? 0n
+      const failed = ended.then((error) => {
+        throw error ?? new Error('the pipeline ended')
+      })
+      const reached = new Promise<void>((resolve) => {
+        const look = (): void => {
+          if (endLsn < lsn) return
+          waiters.delete(look)
+          resolve()
+        }
+        waiters.add(look)
+        look()
+      })
+      await Promise.race([reached, failed])
+    },
+    async stop() {
+      stop.abort()
+      return await ended
+    },
+  }
+}
+
+const consoleLogger: Logger = {
+  error: (fields, message) => console.error(message, fields),
+  warn: (fields, message) => console.error(message, fields),
+  info: (fields, message) => console.error(message, fields),
+  debug: () => undefined,
+}
+
+/** Everything committed in the topics of a pipeline, partition by partition. */
+export async function readAll(log: Log, prefix: string): Promise<LogRecord[]> {
+  const signal = new AbortController().signal
+  const records: LogRecord[] = []
+  for (const topic of await log.topics(prefix)) {
+    for (let partition = 0; partition < topic.partitions; partition++) {
+      const { earliest, end } = await log.offsets(topic.name, partition)
+      for await (const record of log.read({ topic: topic.name, partition, from: earliest, until: end, signal })) {
+        records.push(record)
+      }
+    }
+  }
+  return records
+}
