@@ -5,7 +5,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { EvertError } from './base/errors.js'
 import type { Logger } from './base/logger.js'
-import { formatLsn, type EndLsn, type Lsn } from './event/lsn.js'
+import type { OnCommit } from './bridge.js'
+import { formatLsn, type Lsn } from './event/lsn.js'
 import type { Relation } from './event/relation.js'
 import { tableTopic } from './event/topic-name.js'
 import type { Log, LogWriter } from './log/log.js'
@@ -42,7 +43,7 @@ export interface PipelineOptions {
   readonly logger: Logger
   readonly signal: AbortSignal
   readonly onStreaming: () => void
-  readonly onCommit: (committed: { readonly records: number; readonly bytes: number; readonly endLsn: EndLsn }) => void
+  readonly onCommit: OnCommit
   readonly onSnapshotStart: (tables: readonly PublishedTable[]) => void
   readonly onSnapshotRows: (table: PublishedTable, rows: number) => void
   readonly onSnapshotComplete: () => void

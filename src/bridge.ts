@@ -15,12 +15,18 @@ export interface Source {
   acknowledge(endLsn: EndLsn): void
 }
 
+/** Told of every log transaction that was committed. */
+export type OnCommit = (committed: {
+  readonly records: number
+  readonly bytes: number
+  readonly endLsn: EndLsn
+}) => void
+
 export interface BridgeOptions extends Omit<ChangesRequest<FilledRecords>, 'sink' | 'cut'> {
   readonly source: Source
   readonly writer: LogWriter
   readonly progress: ProgressKeeper
-  /** Told of every log transaction that was committed. */
-  readonly onCommit: (committed: { readonly records: number; readonly bytes: number; readonly endLsn: EndLsn }) => void
+  readonly onCommit: OnCommit
 }
 
 /** Runs until `until` is reached or the signal is aborted. Errors: those of the source and of the writer. */
@@ -41,10 +47,16 @@ export async function copySnapshot(options: {
   readonly writer: LogWriter
   readonly progress: ProgressKeeper
   readonly lsn: Lsn
+  readonly onCommit: OnCommit
 }): Promise<void> {
   const { rows, writer, progress } = options
   // Where the stream had nothing of ours up to a later LSN, that one stands: progress never goes back.
-  const lsn = options.lsn > progress.state.endLsn ? options.lsn : progress.state.endLsn
-  for await (const records of rows) await writer.append(records, progress.at(lsn, 'running'))
-  await writer.append(writer.cut(), progress.at(lsn, 'complete'))
+  const endLsn = options.lsn > progress.state.endLsn ? options.lsn : progress.state.endLsn
+  const append = async (filled: FilledRecords, state: 'running' | 'complete'): Promise<void> => {
+    const { records, bytes } = filled
+    await writer.append(filled, progress.at(endLsn, state))
+    options.onCommit({ records, bytes, endLsn })
+  }
+  for await (const filled of rows) await append(filled, 'running')
+  await append(writer.cut(), 'complete')
 }

@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { EvertError, isRetriable } from './base/errors.js'
 import type { Logger } from './base/logger.js'
 import { type Attempt, startAttempt } from './attempt.js'
-import { bridge, copySnapshot } from './bridge.js'
+import { bridge, copySnapshot, type OnCommit } from './bridge.js'
 import { formatLsn } from './event/lsn.js'
 import type { PipelineOptions } from './attempt.js'
 
@@ -73,7 +73,7 @@ async function publish(started: Attempt, options: PipelineOptions, works: () => 
     keyOf: started.keyOf,
     nowUs: () => BigInt(Date.now()) * 1000n,
     from: progress.state.endLsn,
-    onCommit: (committed: Parameters<PipelineOptions['onCommit']>[0]) => {
+    onCommit: (committed: Parameters<OnCommit>[0]) => {
       works()
       options.onCommit(committed)
     },
@@ -94,7 +94,7 @@ async function publish(started: Attempt, options: PipelineOptions, works: () => 
       onRows: options.onSnapshotRows,
       signal,
     })
-    await copySnapshot({ rows, writer, progress, lsn })
+    await copySnapshot({ rows, writer, progress, lsn, onCommit: common.onCommit })
     reader.close()
     logger.info({ lsn: formatLsn(lsn), tables: tables.length }, 'snapshot complete')
     options.onSnapshotComplete()

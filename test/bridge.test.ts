@@ -33,7 +33,9 @@ async function events(): Promise<{ op: string; before: unknown; after: unknown; 
 
 describe('bridge', () => {
   it('publishes the rows that are there, then every change', async () => {
-    await database.query(`create table item (id int primary key, name text); insert into item values (1, 'old'), (2, 'older')`)
+    await database.query(
+      `create table item (id int primary key, name text); insert into item values (1, 'old'), (2, 'older')`,
+    )
     const pipeline = startPipeline(database, { openLog })
     await pipeline.caughtUp()
     await database.query(`insert into item values (3, 'new')`)

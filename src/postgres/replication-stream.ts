@@ -281,6 +281,7 @@ export class ReplicationStream {
 
   #onIdle(): void {
     this.#idle = true
+    this.#status.send(true)
     if (this.#wake !== null) this.#take()
   }
 

@@ -36,8 +36,10 @@ export class StandbyStatus {
     this.send()
   }
 
-  send(): void {
+  /** Asked for a reply, the server says at once how far it has read, which it otherwise does when it thinks fit. */
+  send(replyRequested = false): void {
     const message = Buffer.alloc(39)
+    message[38] = replyRequested ? 1 : 0
     message[0] = COPY_DATA
     message.writeInt32BE(38, 1)
     message[5] = STATUS_UPDATE

@@ -61,11 +61,23 @@ export async function startKafka(
   const count = options.brokers ?? 1
   const folder = mkdtempSync(join(tmpdir(), 'evert-kafka-'))
   const places = await Promise.all(
-    Array.from({ length: count }, async (_, index) => ({ id: index + 1, port: await freePort(), controller: await freePort() })),
+    Array.from({ length: count }, async (_, index) => ({
+      id: index + 1,
+      port: await freePort(),
+      controller: await freePort(),
+    })),
   )
   const voters = places.map(({ id, controller }) => `${id}@127.0.0.1:${controller}`).join(',')
   const brokers = places.map(
-    (place) => new Broker({ ...place, voters, lib, folder: join(folder, `broker-${place.id}`), replicas: count, settings: options.settings ?? {} }),
+    (place) =>
+      new Broker({
+        ...place,
+        voters,
+        lib,
+        folder: join(folder, `broker-${place.id}`),
+        replicas: count,
+        settings: options.settings ?? {},
+      }),
   )
   await Promise.all(brokers.map((broker) => broker.start()))
   return {
@@ -102,7 +114,14 @@ class Broker implements KafkaBroker {
     this.#options = options
     mkdirSync(options.folder, { recursive: true })
     writeFileSync(this.#file('server.properties'), properties(options))
-    this.#java(['kafka.tools.StorageTool', 'format', '-t', 'abcdefghijklmnopqrstuQ', '-c', this.#file('server.properties')])
+    this.#java([
+      'kafka.tools.StorageTool',
+      'format',
+      '-t',
+      'abcdefghijklmnopqrstuQ',
+      '-c',
+      this.#file('server.properties'),
+    ])
   }
 
   get pid(): number {

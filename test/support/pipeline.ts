@@ -80,7 +80,7 @@ export function startPipeline(
 const consoleLogger: Logger = {
   error: (fields, message) => console.error(message, fields),
   warn: (fields, message) => console.error(message, fields),
-  info: (fields, message) => console.error(message, fields),
+  info: (fields, message) => console.error(performance.now() | 0, message, fields),
   debug: () => undefined,
 }
 

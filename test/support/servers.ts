@@ -58,12 +58,16 @@ export async function freshDatabase(serverUrl = testPostgres()): Promise<TestDat
     async drop() {
       for (const client of clients) await client.end().catch(() => undefined)
       const used = await admin.query(`select slot_name from pg_replication_slots where database = '${name}' and active`)
-      await admin.query(`select pg_terminate_backend(active_pid) from pg_replication_slots where database = '${name}' and active`)
+      await admin.query(
+        `select pg_terminate_backend(active_pid) from pg_replication_slots where database = '${name}' and active`,
+      )
       for (;;) {
         const left = await admin.query(`select 1 from pg_replication_slots where database = '${name}' and active`)
         if (left.rowCount === 0) break
       }
-      await admin.query(`select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = '${name}'`)
+      await admin.query(
+        `select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = '${name}'`,
+      )
       await admin.query(`drop database "${name}" with (force)`)
       await admin.end()
       expect(used.rows).toEqual([])
@@ -72,7 +76,10 @@ export async function freshDatabase(serverUrl = testPostgres()): Promise<TestDat
 }
 
 async function open(url: string): Promise<pg.Client> {
-  const client = new pg.Client({ connectionString: url, types: { getTypeParser: () => (text: string) => text } as never })
+  const client = new pg.Client({
+    connectionString: url,
+    types: { getTypeParser: () => (text: string) => text } as never,
+  })
   client.on('error', () => undefined)
   await client.connect()
   return client
