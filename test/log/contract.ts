@@ -121,7 +121,7 @@ export function logContract(name: string, underTest: LogUnderTest): void {
         const written: PlainRecord[] = [
           { ...event(key, '{"op":"c"}'), timestampMs: 1_700_000_000_001, headers },
           { ...event(key, null), timestampMs: 1_700_000_000_000 },
-          { ...event(key, ''), timestampMs: 1_900_000_000_000 },
+          { ...event(key, ''), timestampMs: 1_700_000_500_000 },
         ]
         await fill(writer, topic, written)
         await append(writer, NOTHING)

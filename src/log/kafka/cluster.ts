@@ -1,0 +1,192 @@
+/** Cluster: who leads which partition and who coordinates which transaction, and connections to them. */
+import {
+  type API,
+  type Broker,
+  type Connection,
+  ConnectionPool,
+  findCoordinatorV4,
+  metadataV9,
+} from '@platformatic/kafka'
+import { setTimeout as delay } from 'node:timers/promises'
+import { EvertError } from '../../base/errors.js'
+import { type Asked, CODE, codesOf, isPassing, kafkaError } from './errors.js'
+import { connectionSettings, type KafkaOptions } from './options.js'
+
+export interface Leader {
+  readonly id: number
+  readonly broker: Broker
+}
+
+interface TopicMetadata {
+  /** Broker ids by partition; -1 where there is no leader. */
+  readonly leaders: readonly number[]
+}
+
+const RETRY_FIRST_MS = 20
+const RETRY_LAST_MS = 1000
+const RETRY_TIMEOUT_MS = 5 * 60_000
+/** A cluster that has never answered is given up after this. */
+const REACH_TIMEOUT_MS = 10_000
+const TRANSACTION_KEY = 1
+
+export class Cluster {
+  readonly #options: KafkaOptions
+  readonly #pool: ConnectionPool
+  readonly #guarded = new WeakSet<Connection>()
+  readonly #brokers = new Map<number, Broker>()
+  readonly #topics = new Map<string, TopicMetadata>()
+  #reached = false
+
+  constructor(options: KafkaOptions, clientId = options.clientId) {
+    this.#options = options
+    this.#pool = new ConnectionPool(clientId, connectionSettings(options))
+  }
+
+  get options(): KafkaOptions {
+    return this.#options
+  }
+
+  /** One request to one broker. A connection whose request timed out is unusable, since its late answer would not be consumed. */
+  async call<Arguments extends unknown[], Response>(
+    broker: Broker,
+    api: API<Arguments, Response>,
+    ...parameters: Arguments
+  ): Promise<Response> {
+    const connection = await this.#connect(broker)
+    try {
+      return await api.async(connection, ...parameters)
+    } catch (error) {
+      if (codesOf(error).length === 0) void connection.close().catch(() => undefined)
+      throw error
+    }
+  }
+
+  async #connect(broker: Broker): Promise<Connection> {
+    const connection = await this.#pool.get(broker)
+    if (!this.#guarded.has(connection)) {
+      this.#guarded.add(connection)
+      // Its requests fail with the error already; an event without a listener would end the process.
+      connection.on('error', () => undefined)
+    }
+    return connection
+  }
+
+  /** One request to whichever broker answers first. */
+  async callAny<Arguments extends unknown[], Response>(
+    api: API<Arguments, Response>,
+    ...parameters: Arguments
+  ): Promise<Response> {
+    const brokers =
+      this.#brokers.size > 0 ? [...this.#brokers.values(), ...this.#options.brokers] : this.#options.brokers
+    let last: unknown
+    for (const broker of brokers) {
+      try {
+        const response = await this.call(broker, api, ...parameters)
+        this.#reached = true
+        return response
+      } catch (error) {
+        last = error
+        if (codesOf(error).length > 0) throw error
+      }
+    }
+    throw last
+  }
+
+  /**
+   * Retries what passes by itself, on a clock. Errors: kafkaError's; LOG_UNREACHABLE where no broker has ever answered.
+   * `before` is asked for an abort, and told of each failure.
+   */
+  async retry<T>(
+    asked: Asked,
+    work: () => Promise<T>,
+    options: { signal?: AbortSignal; firstMs?: number } = {},
+  ): Promise<T> {
+    const startedMs = performance.now()
+    const limitMs = this.#options.retryTimeoutMs ?? RETRY_TIMEOUT_MS
+    let waitMs = options.firstMs ?? RETRY_FIRST_MS
+    for (;;) {
+      options.signal?.throwIfAborted()
+      try {
+        return await work()
+      } catch (error) {
+        const elapsedMs = performance.now() - startedMs
+        if (!isPassing(error)) throw kafkaError(error, asked)
+        if (!this.#reached && elapsedMs > REACH_TIMEOUT_MS) throw this.#unreachable(error)
+        if (elapsedMs > limitMs) throw kafkaError(error, asked)
+        if (codesOf(error).length === 0)
+          this.#options.logger.debug({ object: asked.object }, 'a broker does not answer')
+      }
+      await delay(waitMs, undefined, options.signal === undefined ? {} : { signal: options.signal })
+      waitMs = Math.min(waitMs * 2, RETRY_LAST_MS)
+    }
+  }
+
+  #unreachable(cause: unknown): EvertError {
+    const brokers = this.#options.brokers.map(({ host, port }) => `${host}:${port}`).join(', ')
+    return new EvertError('LOG_UNREACHABLE', {
+      message: `no broker answers at ${brokers}`,
+      hint: 'is Kafka up, and are the addresses of --log right? The brokers must also advertise addresses that can be reached from here',
+      cause,
+    })
+  }
+
+  /** All topics there are, with their number of partitions. */
+  async listTopics(): Promise<{ name: string; partitions: number }[]> {
+    const response = await this.retry({ object: 'the list of topics' }, () => this.callAny(metadataV9.api, null))
+    return response.topics.map((topic) => ({ name: topic.name ?? '', partitions: topic.partitions.length }))
+  }
+
+  /** Partitions of a topic, or null where it does not exist. */
+  async partitions(topic: string): Promise<number | null> {
+    const known = this.#topics.get(topic) ?? (await this.refresh(topic))
+    return known === null ? null : known.leaders.length
+  }
+
+  /** Asks again who leads. Null where the topic does not exist. */
+  async refresh(topic: string): Promise<TopicMetadata | null> {
+    try {
+      const response = await this.callAny(metadataV9.api, [topic])
+      for (const { nodeId, host, port } of response.brokers) this.#brokers.set(nodeId, { host, port })
+      const leaders: number[] = []
+      for (const partition of response.topics[0]?.partitions ?? [])
+        leaders[partition.partitionIndex] = partition.leaderId
+      const found = { leaders }
+      this.#topics.set(topic, found)
+      return found
+    } catch (error) {
+      this.#topics.delete(topic)
+      if (codesOf(error).includes(CODE.unknownTopicOrPartition)) return null
+      throw error
+    }
+  }
+
+  /** Null while there is none. Errors: TOPIC_MISSING. */
+  async leader(topic: string, partition: number): Promise<Leader | null> {
+    const known = this.#topics.get(topic) ?? (await this.refresh(topic))
+    if (known === null) throw missing(topic)
+    const id = known.leaders[partition]
+    if (id === undefined) throw missing(`${topic}" partition "${partition}`)
+    const broker = this.#brokers.get(id)
+    return broker === undefined ? null : { id, broker }
+  }
+
+  /** The leader is no longer who we thought. */
+  forget(topic: string): void {
+    this.#topics.delete(topic)
+  }
+
+  async coordinator(transactionalId: string): Promise<Broker> {
+    const response = await this.callAny(findCoordinatorV4.api, TRANSACTION_KEY, [transactionalId])
+    const [found] = response.coordinators
+    if (found === undefined) throw new EvertError('LOG_PROTOCOL', { message: 'Kafka named no coordinator' })
+    return { host: found.host, port: found.port }
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.close().catch(() => undefined)
+  }
+}
+
+export function missing(topic: string): EvertError {
+  return new EvertError('TOPIC_MISSING', { message: `topic "${topic}" does not exist` })
+}

@@ -1,0 +1,175 @@
+/** Errors of Kafka: which pass by themselves, and what the others mean. https://kafka.apache.org/protocol#protocol_error_codes */
+import { EvertError } from '../../base/errors.js'
+
+/** Codes that evert acts on, by Kafka's own names. */
+export const CODE = {
+  none: 0,
+  offsetOutOfRange: 1,
+  unknownTopicOrPartition: 3,
+  messageTooLarge: 10,
+  coordinatorLoading: 14,
+  coordinatorNotAvailable: 15,
+  notCoordinator: 16,
+  recordListTooLarge: 18,
+  notEnoughReplicasAfterAppend: 20,
+  topicAuthorizationFailed: 29,
+  clusterAuthorizationFailed: 31,
+  invalidTimestamp: 32,
+  topicAlreadyExists: 36,
+  invalidPartitions: 37,
+  invalidReplicationFactor: 38,
+  policyViolation: 44,
+  outOfOrderSequence: 45,
+  duplicateSequence: 46,
+  invalidProducerEpoch: 47,
+  invalidTxnState: 48,
+  invalidProducerIdMapping: 49,
+  invalidTransactionTimeout: 50,
+  concurrentTransactions: 51,
+  transactionalIdAuthorizationFailed: 53,
+  unknownProducerId: 59,
+  producerFenced: 90,
+} as const
+
+/** Leader moved or missing, coordinator loading or moved, replicas missing, storage error, quota, timeouts. */
+const PASSING = new Set([3, 5, 6, 7, 8, 9, 13, 14, 15, 16, 19, 20, 51, 56, 72, 74, 75, 78, 89, 100])
+
+/** The codes in a response, or none where there was no response at all: a connection that broke, or a request that timed out. */
+export function codesOf(error: unknown): number[] {
+  if (typeof error !== 'object' || error === null) return []
+  const own = 'apiCode' in error && typeof error.apiCode === 'number' ? [error.apiCode] : []
+  const inner = 'errors' in error && Array.isArray(error.errors) ? error.errors.flatMap(codesOf) : []
+  return [...own, ...inner]
+}
+
+/** Names that the client gives to errors without a response. */
+const NO_RESPONSE = /^PLT_KFK_(NETWORK|TIMEOUT|MULTIPLE|UNEXPECTED_CORRELATION_ID)$/
+
+export function isPassing(error: unknown): boolean {
+  const codes = codesOf(error)
+  if (codes.length > 0) return codes.every((code) => PASSING.has(code))
+  return noResponse(error) && !isTls(error) && !isAuthentication(error)
+}
+
+export function isPassingCode(code: number): boolean {
+  return PASSING.has(code)
+}
+
+function noResponse(error: unknown): boolean {
+  return (
+    error instanceof Error &&
+    'code' in error &&
+    typeof error.code === 'string' &&
+    (NO_RESPONSE.test(error.code) || /^E[A-Z]+$/.test(error.code))
+  )
+}
+
+/** Messages of an error and of everything behind it. */
+function texts(error: unknown): string {
+  if (!(error instanceof Error)) return ''
+  const inner = 'errors' in error && Array.isArray(error.errors) ? error.errors.map(texts) : []
+  const code = 'code' in error ? String(error.code) : ''
+  return [code, error.message, texts(error.cause), ...inner].filter((text) => text !== '').join(': ')
+}
+
+function isTls(error: unknown): boolean {
+  return /certificate|TLS|SSL|ERR_TLS|EPROTO|self.signed|altnames/i.test(texts(error))
+}
+
+function isAuthentication(error: unknown): boolean {
+  return /SASL|AUTHENTICATION|authentication/.test(texts(error))
+}
+
+/** What was asked, for the message. */
+export interface Asked {
+  /** `topic "shop.public.cart" partition 3`, `transactional id "shop"` */
+  readonly object: string
+  readonly topic?: string
+}
+
+export function kafkaError(error: unknown, asked: Asked): EvertError {
+  if (error instanceof EvertError) return error
+  const [code] = codesOf(error).filter((found) => !PASSING.has(found))
+  if (code !== undefined) return codeError(code, asked, error)
+  const said = texts(error)
+  if (isAuthentication(error)) {
+    return new EvertError('LOG_AUTHENTICATION', {
+      message: `Kafka refused the credentials: ${said}`,
+      hint: 'check --kafka-sasl-mechanism, --kafka-username and --kafka-password',
+      cause: error,
+    })
+  }
+  if (isTls(error)) {
+    return new EvertError('LOG_TLS', {
+      message: `the TLS connection for ${asked.object} failed: ${said}`,
+      hint: 'check --kafka-tls, --kafka-ca-file, and that the port is the TLS listener',
+      cause: error,
+    })
+  }
+  return new EvertError('LOG_UNAVAILABLE', { message: `${asked.object} is not available: ${said}`, cause: error })
+}
+
+/** An error code that does not pass. */
+export function codeError(code: number, asked: Asked, cause?: unknown): EvertError {
+  const make = (kind: EvertError['code'], message: string, hint?: string): EvertError =>
+    new EvertError(kind, {
+      message,
+      ...(hint === undefined ? {} : { hint }),
+      ...(cause === undefined ? {} : { cause }),
+    })
+  switch (code) {
+    case CODE.invalidProducerEpoch:
+    case CODE.producerFenced:
+      return make(
+        'LOG_FENCED',
+        `${asked.object}: another writer has taken the pipeline over, or the broker aborted its log transaction after --transaction-timeout`,
+        'leave the other process running, or stop it and start this one again',
+      )
+    case CODE.topicAuthorizationFailed:
+    case CODE.clusterAuthorizationFailed:
+    case CODE.transactionalIdAuthorizationFailed:
+      return make(
+        'LOG_PERMISSION',
+        `${asked.object}: Kafka does not allow it`,
+        'grant with kafka-acls: Write, Read, Describe, Create and DescribeConfigs on the topics with the pipeline’s prefix, Write and Describe on its transactional id',
+      )
+    case CODE.messageTooLarge:
+    case CODE.recordListTooLarge:
+      return make(
+        'RECORD_TOO_LARGE',
+        `${asked.object}: an event is larger than the topic accepts`,
+        `kafka-configs --alter --entity-type topics --entity-name ${asked.topic ?? '…'} --add-config max.message.bytes=…`,
+      )
+    case CODE.invalidReplicationFactor:
+      return make(
+        'LOG_CONFIGURATION',
+        `${asked.object}: there are fewer brokers than --replication-factor asks for`,
+        'a smaller --replication-factor',
+      )
+    case CODE.invalidTransactionTimeout:
+      return make(
+        'LOG_CONFIGURATION',
+        `${asked.object}: --transaction-timeout is longer than the broker's transaction.max.timeout.ms`,
+        'a shorter --transaction-timeout, or a larger transaction.max.timeout.ms',
+      )
+    case CODE.invalidTimestamp:
+      return make(
+        'LOG_CONFIGURATION',
+        `${asked.object}: the broker refuses the commit time of the database's server as too far from its own clock`,
+        `set the clocks right, or raise message.timestamp.after.max.ms of the topic${asked.topic === undefined ? '' : ` ${asked.topic}`}`,
+      )
+    case CODE.policyViolation:
+    case CODE.invalidPartitions:
+      return make('LOG_CONFIGURATION', `${asked.object}: refused by the cluster (error ${code})`)
+    case CODE.outOfOrderSequence:
+    case CODE.invalidTxnState:
+    case CODE.invalidProducerIdMapping:
+    case CODE.unknownProducerId:
+      return make(
+        'LOG_UNAVAILABLE',
+        `${asked.object}: the broker has lost the state of the log transaction (error ${code})`,
+      )
+    default:
+      return make('LOG_PROTOCOL', `${asked.object}: Kafka answered with error ${code}`)
+  }
+}

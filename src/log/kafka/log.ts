@@ -1,0 +1,186 @@
+/** The Kafka log: topics, a transactional writer for a pipeline, and read_committed readers. */
+import { BatchSink, FilledBatches } from '../batch-sink.js'
+import { type Codec, loadCodec } from '../compression.js'
+import { assert } from '../../base/assert.js'
+import type { EncodedRecord, SinkTopic, TopicRequest } from '../../event/sink.js'
+import type { FilledRecords, Log, LogRecord, LogWriter, Progress, ReadOptions } from '../log.js'
+import { offsetAt } from '../offset-at.js'
+import { Cluster, missing } from './cluster.js'
+import type { KafkaOptions } from './options.js'
+import { offsetsOf, readPartition } from './reader.js'
+import { createProgressTopic, createTopics, deleteTopics, listPipelines, progressTopic } from './topics.js'
+import { TransactionalProducer } from './transactional-producer.js'
+
+/** Errors: LOG_UNREACHABLE, LOG_TLS, LOG_AUTHENTICATION, COMPRESSION_MISSING. */
+export async function openKafkaLog(options: KafkaOptions): Promise<Log> {
+  const codec = await loadCodec(options.compression)
+  const cluster = new Cluster(options)
+  const followers = new Set<Cluster>()
+
+  /** A follower waits at the broker for what is to come, which would hold up every other request on its connection. */
+  async function* read(request: ReadOptions): AsyncGenerator<LogRecord, void, undefined> {
+    if (request.until !== undefined) return yield* readPartition(cluster, request)
+    const own = new Cluster(options)
+    followers.add(own)
+    try {
+      yield* readPartition(own, request)
+    } finally {
+      followers.delete(own)
+      await own.close()
+    }
+  }
+
+  const readProgress = async ({ name, signal }: { name: string; signal: AbortSignal }): Promise<Progress> => {
+    const topic = progressTopic(name)
+    if (!(await exists(cluster, topic))) return new Map()
+    const { earliest, end } = await offsetsOf(cluster, topic, 0)
+    const entries = new Map<string, Buffer>()
+    for await (const { key, value } of readPartition(cluster, {
+      topic,
+      partition: 0,
+      from: earliest,
+      until: end,
+      signal,
+    })) {
+      if (key !== null && value !== null) entries.set(key.toString(), Buffer.from(value))
+    }
+    return entries
+  }
+
+  return {
+    async openWriter({ name, signal }) {
+      if (!(await exists(cluster, progressTopic(name)))) await createProgressTopic(cluster, name)
+      const producer = new TransactionalProducer(cluster, name, graceful(signal))
+      await producer.init()
+      return new KafkaWriter({ cluster, producer, codec, name, progress: await readProgress({ name, signal }) })
+    },
+    readProgress,
+    pipelines: () => listPipelines(cluster),
+    async topics(prefix) {
+      const progress = new Set((await listPipelines(cluster)).map(progressTopic))
+      const topics = (await cluster.listTopics()).filter(({ name }) => name.startsWith(prefix) && !progress.has(name))
+      return topics.toSorted((a, b) => (a.name < b.name ? -1 : 1))
+    },
+    createTopics: (requests) => createTopics(cluster, requests),
+    deleteTopics: (names) => deleteTopics(cluster, names),
+    deleteProgress: (name) => deleteTopics(cluster, [progressTopic(name)]),
+    async offsets(topic, partition) {
+      if (!(await exists(cluster, topic))) throw missing(topic)
+      return await offsetsOf(cluster, topic, partition)
+    },
+    async offsetAt({ topic, partition, position, signal }) {
+      const offsets = await offsetsOf(cluster, topic, partition)
+      const firstRecordAtOrAfter = async (from: bigint): Promise<LogRecord | null> => {
+        for await (const record of readPartition(cluster, { topic, partition, from, until: offsets.end, signal }))
+          return record
+        return null
+      }
+      return await offsetAt({ ...offsets, position, firstRecordAtOrAfter })
+    },
+    read,
+    async close() {
+      await Promise.all([cluster, ...followers].map((open) => open.close()))
+    },
+  }
+}
+
+/** A stop that comes while a log transaction is at hand lets it come to its end, if the brokers let it. */
+const GRACE_MS = 5000
+
+function graceful(signal: AbortSignal): AbortSignal {
+  const late = new AbortController()
+  signal.addEventListener('abort', () => setTimeout(() => late.abort(), GRACE_MS).unref(), { once: true })
+  return late.signal
+}
+
+async function exists(cluster: Cluster, topic: string): Promise<boolean> {
+  return (await cluster.retry({ object: `topic "${topic}"`, topic }, () => cluster.refresh(topic))) !== null
+}
+
+interface WriterOptions {
+  readonly cluster: Cluster
+  readonly producer: TransactionalProducer
+  readonly codec: Codec
+  readonly name: string
+  readonly progress: Progress
+}
+
+class KafkaWriter implements LogWriter {
+  readonly sink: BatchSink
+  readonly progress: Progress
+  readonly #producer: TransactionalProducer
+  readonly #codec: Codec
+  readonly #progressSink: BatchSink
+  readonly #progressTopic: SinkTopic
+  #usable = true
+
+  constructor({ cluster, producer, codec, name, progress }: WriterOptions) {
+    this.#producer = producer
+    this.#codec = codec
+    this.progress = progress
+    this.#progressTopic = { name: progressTopic(name), partitions: 1 }
+    this.#progressSink = new BatchSink({ lookup: () => this.#progressTopic })
+    this.sink = new BatchSink({ lookup: (request) => lookUp(cluster, request) })
+  }
+
+  cut(): FilledRecords {
+    return this.sink.cut()
+  }
+
+  async append(records: FilledRecords, progress: Progress | null): Promise<void> {
+    assert(records instanceof FilledBatches, 'records of another log are appended')
+    assert(this.#usable, 'a writer is used after an error or its close')
+    const entries = progress === null ? null : this.#fill(progress)
+    const batches = entries === null ? records.batches : [...records.batches, ...entries.batches]
+    try {
+      for (const { builder } of records.batches) await builder.compress(this.#codec)
+      await this.#producer.send(batches)
+      if (progress !== null) await this.#producer.end(true)
+    } catch (error) {
+      this.#usable = false
+      throw error
+    } finally {
+      records.release()
+      entries?.release()
+    }
+  }
+
+  /** Progress as records of its topic, in the same log transaction. */
+  #fill(progress: Progress): FilledBatches {
+    const topic = this.#progressSink.topic({ name: this.#progressTopic.name, keyed: true })
+    assert(!(topic instanceof Promise), 'the progress topic is known')
+    for (const [entry, value] of progress) this.#progressSink.append(topic, entryRecord(entry, value))
+    return this.#progressSink.cut()
+  }
+
+  /** After an error the broker aborts what is open, when the next writer comes or the transaction times out. */
+  async close(): Promise<void> {
+    this.sink.cut().release()
+    if (!this.#usable) return
+    this.#usable = false
+    await this.#producer.end(false)
+  }
+}
+
+async function lookUp(cluster: Cluster, request: TopicRequest): Promise<SinkTopic> {
+  const asked = { object: `topic "${request.name}"`, topic: request.name }
+  const known = await cluster.retry(asked, () => cluster.partitions(request.name))
+  if (known === null || !request.keyed) await createTopics(cluster, [request])
+  const partitions = known ?? (await cluster.retry(asked, () => cluster.partitions(request.name)))
+  if (partitions === null) throw missing(request.name)
+  return { name: request.name, partitions }
+}
+
+function entryRecord(entry: string, value: Buffer): EncodedRecord {
+  const key = Buffer.from(entry)
+  const bytes = Buffer.concat([key, value])
+  return {
+    bytes,
+    keyStart: 0,
+    keyEnd: key.length,
+    valueStart: key.length,
+    valueEnd: bytes.length,
+    timestampMs: Date.now(),
+    headers: null,
+  }
+}

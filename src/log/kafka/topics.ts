@@ -1,0 +1,162 @@
+/** Topics: what evert creates, with the retention that its options ask for, and what it deletes. */
+import {
+  ConfigResourceTypes,
+  createTopicsV7,
+  deleteTopicsV6,
+  describeConfigsV4,
+  IncrementalAlterConfigOperationTypes,
+  incrementalAlterConfigsV1,
+} from '@platformatic/kafka'
+import type { TopicRequest } from '../../event/sink.js'
+import type { Cluster } from './cluster.js'
+import { CODE, codesOf, kafkaError } from './errors.js'
+import type { KafkaOptions } from './options.js'
+
+const ADMIN_TIMEOUT_MS = 20_000
+/** Many topics are created and looked at in requests of this many. */
+const TOPICS_PER_REQUEST = 200
+const FOREVER = [
+  { name: 'cleanup.policy', value: 'delete' },
+  { name: 'retention.ms', value: '-1' },
+] as const
+
+interface TopicSettings {
+  readonly name: string
+  readonly partitions: number
+  readonly configs: readonly { readonly name: string; readonly value: string }[]
+}
+
+export function progressTopic(pipeline: string): string {
+  return `${pipeline}.progress`
+}
+
+/** Creates the topics that are missing. A compacted topic refuses records without a key, so such a topic is kept for ever instead. */
+export async function createTopics(cluster: Cluster, requests: readonly TopicRequest[]): Promise<void> {
+  const { partitions, retention } = cluster.options.topics
+  const existing = new Set((await cluster.listTopics()).map(({ name }) => name))
+  const missing = requests.filter(({ name }) => !existing.has(name))
+  const unkeyed = requests.filter(({ name, keyed }) => !keyed && existing.has(name)).map(({ name }) => name)
+  await create(
+    cluster,
+    missing.map(({ name, keyed }) => ({ name, partitions, configs: retentionConfigs(retention, keyed) })),
+  )
+  await stopCompaction(cluster, unkeyed)
+}
+
+function retentionConfigs(retention: KafkaOptions['topics']['retention'], keyed: boolean): TopicSettings['configs'] {
+  if (retention === 'compact') return keyed ? [{ name: 'cleanup.policy', value: 'compact' }] : FOREVER
+  if (retention === 'forever') return FOREVER
+  return [
+    { name: 'cleanup.policy', value: 'delete' },
+    { name: 'retention.ms', value: String(retention.ms) },
+  ]
+}
+
+/** One partition, compacted, in small segments: what a start has to read back stays small. */
+export async function createProgressTopic(cluster: Cluster, pipeline: string): Promise<void> {
+  const configs = [
+    { name: 'cleanup.policy', value: 'compact' },
+    { name: 'segment.bytes', value: String(16 * 1024 * 1024) },
+    { name: 'min.cleanable.dirty.ratio', value: '0.1' },
+  ]
+  await create(cluster, [{ name: progressTopic(pipeline), partitions: 1, configs }])
+}
+
+async function create(cluster: Cluster, topics: readonly TopicSettings[]): Promise<void> {
+  for (let from = 0; from < topics.length; from += TOPICS_PER_REQUEST) {
+    const some = topics.slice(from, from + TOPICS_PER_REQUEST)
+    const object = some.length === 1 ? `topic "${some[0]?.name}"` : `${some.length} topics`
+    await cluster.retry({ object }, async () => {
+      try {
+        await cluster.callAny(
+          createTopicsV7.api,
+          some.map((topic) => creation(cluster, topic)),
+          ADMIN_TIMEOUT_MS,
+          false,
+        )
+      } catch (error) {
+        const refused = codesOf(error).filter((code) => code !== CODE.topicAlreadyExists && code !== CODE.none)
+        if (refused.length > 0 || codesOf(error).length === 0) throw error
+      }
+    })
+    for (const { name } of some) await untilLed(cluster, name)
+  }
+}
+
+function creation(
+  cluster: Cluster,
+  { name, partitions, configs }: TopicSettings,
+): {
+  name: string
+  numPartitions: number
+  replicationFactor: number
+  assignments: []
+  configs: { name: string; value: string }[]
+} {
+  const { replicationFactor } = cluster.options.topics
+  return { name, numPartitions: partitions, replicationFactor, assignments: [], configs: [...configs] }
+}
+
+/** A topic can be written to when every partition has a leader that the cluster knows of. */
+async function untilLed(cluster: Cluster, topic: string): Promise<void> {
+  await cluster.retry({ object: `topic "${topic}"`, topic }, async () => {
+    const found = await cluster.refresh(topic)
+    if (found === null || found.leaders.length === 0 || [...found.leaders].some((id) => id === undefined || id < 0)) {
+      throw Object.assign(new Error('no leader yet'), { apiCode: CODE.unknownTopicOrPartition })
+    }
+  })
+}
+
+async function stopCompaction(cluster: Cluster, topics: readonly string[]): Promise<void> {
+  for (const topic of topics) {
+    const asked = { object: `topic "${topic}"`, topic }
+    const resource = { resourceType: ConfigResourceTypes.TOPIC, resourceName: topic }
+    const described = await cluster.retry(asked, () =>
+      cluster.callAny(describeConfigsV4.api, [{ ...resource, configurationKeys: ['cleanup.policy'] }], false, false),
+    )
+    if (described.results[0]?.configs[0]?.value?.includes('compact') !== true) continue
+    const configs = FOREVER.map((config) => ({ ...config, configOperation: IncrementalAlterConfigOperationTypes.SET }))
+    await cluster.retry(asked, () => cluster.callAny(incrementalAlterConfigsV1.api, [{ ...resource, configs }], false))
+    cluster.options.logger.warn(
+      { topic },
+      'records without a key are to come: the topic is no longer compacted, but kept for ever',
+    )
+  }
+}
+
+/** Deletes what is there of them, and waits until the cluster no longer shows them. */
+export async function deleteTopics(cluster: Cluster, names: readonly string[]): Promise<void> {
+  for (let from = 0; from < names.length; from += TOPICS_PER_REQUEST) {
+    const some = names.slice(from, from + TOPICS_PER_REQUEST).map((name) => ({ name }))
+    await cluster.retry({ object: `${some.length} topics` }, async () => {
+      try {
+        await cluster.callAny(deleteTopicsV6.api, some, ADMIN_TIMEOUT_MS)
+      } catch (error) {
+        const refused = codesOf(error).filter((code) => code !== CODE.unknownTopicOrPartition && code !== CODE.none)
+        if (refused.length > 0 || codesOf(error).length === 0) throw error
+      }
+    })
+  }
+  for (const name of names) {
+    cluster.forget(name)
+    await cluster.retry({ object: `topic "${name}"` }, async () => {
+      if ((await cluster.refresh(name)) !== null)
+        throw Object.assign(new Error('still there'), { apiCode: CODE.coordinatorLoading })
+    })
+  }
+}
+
+/** Names of the pipelines that have a progress topic. */
+export async function listPipelines(cluster: Cluster): Promise<string[]> {
+  try {
+    const suffix = progressTopic('')
+    const names = (await cluster.listTopics())
+      .map(({ name }) => name)
+      .filter((name) => name.endsWith(suffix))
+      .map((name) => name.slice(0, -suffix.length))
+    // A table of the name "progress" has a topic that ends alike, under the name of its pipeline.
+    return names.filter((name) => !names.some((other) => name.startsWith(`${other}.`))).toSorted()
+  } catch (error) {
+    throw kafkaError(error, { object: 'the list of topics' })
+  }
+}

@@ -1,0 +1,242 @@
+/**
+ * Transactional producer of ready-made record batches. Batches of a partition keep their order and their sequence numbers however
+ * often they are sent, so that the broker takes each of them once.
+ */
+import { addPartitionsToTxnV3, type Broker, endTxnV3, initProducerIdV4 } from '@platformatic/kafka'
+import { EvertError } from '../../base/errors.js'
+import type { FilledBatch } from '../batch-sink.js'
+import type { Cluster } from './cluster.js'
+import { CODE, codeError, codesOf, isPassing, isPassingCode } from './errors.js'
+import { produce } from './protocol.js'
+
+interface StampedBatch {
+  readonly topic: string
+  readonly partition: number
+  readonly records: Buffer
+}
+
+/** Sequence numbers wrap around at 2^31. */
+const SEQUENCE_MASK = 0x7fffffff
+const FIRST_RETRY_MS = 2
+
+export class TransactionalProducer {
+  readonly #cluster: Cluster
+  readonly #id: string
+  readonly #signal: AbortSignal
+  #coordinator: Broker | null = null
+  #producerId = -1n
+  #epoch = -1
+  /** The next sequence number by partition, from the first batch of this producer on. */
+  readonly #sequences = new Map<string, number>()
+  /** Partitions that the open log transaction has. */
+  readonly #added = new Set<string>()
+  #openedMs: number | null = null
+
+  constructor(cluster: Cluster, transactionalId: string, signal: AbortSignal) {
+    this.#cluster = cluster
+    this.#id = transactionalId
+    this.#signal = signal
+  }
+
+  get #object(): string {
+    return `transactional id "${this.#id}"`
+  }
+
+  /** Fences every earlier producer of this id and aborts what it left open. */
+  async init(): Promise<void> {
+    const { transactionTimeoutMs } = this.#cluster.options
+    const response = await this.#ask((broker) =>
+      this.#cluster.call(broker, initProducerIdV4.api, this.#id, transactionTimeoutMs, -1n, -1),
+    )
+    this.#producerId = response.producerId
+    this.#epoch = response.producerEpoch
+  }
+
+  /** Sends batches within the log transaction, opening one where none is. */
+  async send(batches: readonly FilledBatch[]): Promise<void> {
+    if (batches.length === 0) return
+    this.#openedMs ??= performance.now()
+    try {
+      await this.#addPartitions(batches)
+      await this.#produce(batches.map((batch) => this.#stamp(batch)))
+    } catch (error) {
+      throw this.#tooLong(error)
+    }
+  }
+
+  /** Ends the log transaction, where one is open. */
+  async end(commit: boolean): Promise<void> {
+    if (this.#openedMs === null) return
+    try {
+      await this.#ask((broker) =>
+        this.#cluster.call(broker, endTxnV3.api, this.#id, this.#producerId, this.#epoch, commit),
+      )
+    } catch (error) {
+      throw this.#tooLong(error)
+    }
+    this.#openedMs = null
+    this.#added.clear()
+  }
+
+  /** Being fenced in a log transaction that is older than its timeout means that the broker has aborted it. */
+  #tooLong(error: unknown): unknown {
+    const { transactionTimeoutMs } = this.#cluster.options
+    const ageMs = this.#openedMs === null ? 0 : performance.now() - this.#openedMs
+    if (!(error instanceof EvertError) || error.code !== 'LOG_FENCED' || ageMs < transactionTimeoutMs) return error
+    return new EvertError('TRANSACTION_TOO_LONG', {
+      message: `${this.#object}: a log transaction was open for ${Math.round(ageMs / 1000)} s, and the broker aborted it after ${transactionTimeoutMs / 1000} s`,
+      hint: 'raise --transaction-timeout (and transaction.max.timeout.ms of the brokers), or make the transaction in the database smaller',
+      cause: error,
+    })
+  }
+
+  /** A request to the coordinator, wherever it is. */
+  async #ask<T>(request: (broker: Broker) => Promise<T>): Promise<T> {
+    const asked = { object: this.#object }
+    return await this.#cluster.retry(
+      asked,
+      async () => {
+        this.#coordinator ??= await this.#cluster.coordinator(this.#id)
+        try {
+          return await request(this.#coordinator)
+        } catch (error) {
+          // Anything but "wait for the markers" may mean that the coordinator is elsewhere.
+          if (!codesOf(error).includes(CODE.concurrentTransactions)) this.#coordinator = null
+          throw error
+        }
+      },
+      { signal: this.#signal, firstMs: FIRST_RETRY_MS },
+    )
+  }
+
+  async #addPartitions(batches: readonly FilledBatch[]): Promise<void> {
+    const topics = new Map<string, number[]>()
+    for (const { topic, partition } of batches) {
+      const key = `${topic}/${partition}`
+      if (this.#added.has(key)) continue
+      this.#added.add(key)
+      const partitions = topics.get(topic)
+      if (partitions === undefined) topics.set(topic, [partition])
+      else partitions.push(partition)
+    }
+    if (topics.size === 0) return
+    const transaction = {
+      transactionalId: this.#id,
+      producerId: this.#producerId,
+      producerEpoch: this.#epoch,
+      verifyOnly: false,
+      topics: [...topics].map(([name, partitions]) => ({ name, partitions })),
+    }
+    await this.#ask((broker) => this.#cluster.call(broker, addPartitionsToTxnV3.api, [transaction]))
+  }
+
+  #stamp({ topic, partition, builder }: FilledBatch): StampedBatch {
+    const key = `${topic}/${partition}`
+    const baseSequence = this.#sequences.get(key) ?? 0
+    this.#sequences.set(key, (baseSequence + builder.count) & SEQUENCE_MASK)
+    const producer = { producerId: this.#producerId, producerEpoch: this.#epoch, baseSequence, transactional: true }
+    return { topic, partition, records: builder.stamp(producer) }
+  }
+
+  /** In rounds: what a round could not deliver is sent again, in order, once everything of it has settled. */
+  async #produce(batches: readonly StampedBatch[]): Promise<void> {
+    let left = batches
+    const object = `topic "${batches[0]?.topic ?? ''}"`
+    await this.#cluster.retry(
+      { object },
+      async () => {
+        const round = await this.#round(left)
+        left = round.left
+        if (round.failure !== null) throw round.failure
+      },
+      { signal: this.#signal },
+    )
+  }
+
+  async #round(batches: readonly StampedBatch[]): Promise<{ left: StampedBatch[]; failure: unknown }> {
+    const requests = await this.#requests(batches)
+    let failure: unknown = requests.failure
+    const undelivered = new Set(requests.homeless)
+    // Partitions that failed in this round: what follows in them is out of order for the broker, and comes again too.
+    const broken = new Set(requests.homeless.map(partitionKey))
+    const results = await Promise.all(
+      requests.sent.map(async ({ broker, entries }) => {
+        try {
+          return { entries, results: await this.#cluster.call(broker, produce, this.#id, entries), error: null }
+        } catch (error) {
+          return { entries, results: [], error }
+        }
+      }),
+    )
+    for (const { entries, results: answers, error } of results) {
+      if (error !== null && !isPassing(error)) throw error
+      for (const entry of entries) {
+        const key = partitionKey(entry)
+        const code = answers.find(
+          (answer) => answer.topic === entry.topic && answer.partition === entry.partition,
+        )?.error
+        if (code === CODE.none || code === CODE.duplicateSequence) continue
+        const passing =
+          code === undefined || isPassingCode(code) || (code === CODE.outOfOrderSequence && broken.has(key))
+        if (!passing) throw this.#refused(entry, code)
+        broken.add(key)
+        undelivered.add(entry)
+        this.#cluster.forget(entry.topic)
+        failure ??= error ?? new RetryRound(code ?? CODE.unknownTopicOrPartition)
+      }
+    }
+    return { left: batches.filter((batch) => undelivered.has(batch)), failure }
+  }
+
+  #refused(batch: StampedBatch, code: number): EvertError {
+    const object = `topic "${batch.topic}" partition ${batch.partition} (a batch of ${batch.records.length} bytes)`
+    return codeError(code, { object, topic: batch.topic })
+  }
+
+  /** One request per leader holds at most one batch of a partition, so the n-th batch of each goes into the n-th request. */
+  async #requests(batches: readonly StampedBatch[]): Promise<{
+    sent: { broker: Broker; entries: StampedBatch[] }[]
+    homeless: StampedBatch[]
+    failure: unknown
+  }> {
+    const requests = new Map<string, { broker: Broker; entries: StampedBatch[] }>()
+    const counts = new Map<string, number>()
+    const homeless: StampedBatch[] = []
+    let failure: unknown = null
+    for (const batch of batches) {
+      const leader = await this.#cluster.leader(batch.topic, batch.partition).catch((error: unknown) => {
+        if (!isPassing(error)) throw error
+        failure ??= error
+        return null
+      })
+      if (leader === null) {
+        this.#cluster.forget(batch.topic)
+        failure ??= new RetryRound(CODE.unknownTopicOrPartition)
+        homeless.push(batch)
+        continue
+      }
+      const key = partitionKey(batch)
+      const turn = counts.get(key) ?? 0
+      counts.set(key, turn + 1)
+      const place = `${turn}/${leader.id}`
+      const request = requests.get(place)
+      if (request === undefined) requests.set(place, { broker: leader.broker, entries: [batch] })
+      else request.entries.push(batch)
+    }
+    return { sent: [...requests.values()], homeless, failure }
+  }
+}
+
+/** A round that has to be sent again because of a code that passes. */
+class RetryRound extends Error {
+  readonly apiCode: number
+
+  constructor(code: number) {
+    super(`error ${code}`)
+    this.apiCode = code
+  }
+}
+
+function partitionKey({ topic, partition }: { readonly topic: string; readonly partition: number }): string {
+  return `${topic}/${partition}`
+}

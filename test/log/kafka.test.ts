@@ -1,0 +1,137 @@
+import { Kafka, logLevel } from 'kafkajs'
+import { silentLogger } from '../../src/base/logger.js'
+import type { Compression } from '../../src/log/compression.js'
+import { openKafkaLog } from '../../src/log/kafka/log.js'
+import type { KafkaOptions } from '../../src/log/kafka/options.js'
+import type { Log } from '../../src/log/log.js'
+import { describeKafka, testKafka, uniqueName } from '../support/servers.js'
+import { CONTRACT_PARTITIONS, logContract } from './contract.js'
+import { encode, event } from './records.js'
+
+function options(over: Partial<KafkaOptions> = {}): KafkaOptions {
+  const [host = '', port = ''] = (testKafka() ?? '').split(',')[0]?.split(':') ?? []
+  return {
+    brokers: [{ host, port: Number(port) }],
+    clientId: 'evert-test',
+    tls: null,
+    sasl: null,
+    topics: { partitions: CONTRACT_PARTITIONS, replicationFactor: -1, retention: 'compact' },
+    compression: 'none',
+    transactionTimeoutMs: 60_000,
+    logger: silentLogger,
+    ...over,
+  }
+}
+
+const signal = new AbortController().signal
+
+describeKafka('the Kafka log', () => {
+  logContract('Kafka', {
+    open: ({ compression }: { compression?: Compression } = {}): Promise<Log> =>
+      openKafkaLog(options(compression === undefined ? {} : { compression })),
+  })
+
+  it('is read by another client as read_committed consumers see it', async () => {
+    const topic = uniqueName('topic')
+    const name = uniqueName('pipeline')
+    const log = await openKafkaLog(options({ topics: { partitions: 1, replicationFactor: 1, retention: 'compact' } }))
+    // Several aborted transactions of one producer id, in what one fetch brings.
+    for (let round = 0; round < 5; round++) {
+      const writer = await log.openWriter({ name, signal })
+      const sinkTopic = await writer.sink.topic({ name: topic, keyed: true })
+      writer.sink.append(sinkTopic, encode(event(`committed ${round}`, `value ${round}`)))
+      await writer.append(writer.cut(), new Map([['at', Buffer.from(String(round))]]))
+      writer.sink.append(sinkTopic, encode(event(`aborted ${round}`, 'never seen')))
+      await writer.append(writer.cut(), null)
+      await writer.close()
+    }
+    const seen: string[] = []
+    const kafka = new Kafka({ brokers: [testKafka() ?? ''], logLevel: logLevel.NOTHING })
+    const consumer = kafka.consumer({ groupId: uniqueName('group'), readUncommitted: false })
+    await consumer.connect()
+    await consumer.subscribe({ topic, fromBeginning: true })
+    await new Promise<void>((resolve) => {
+      void consumer.run({
+        eachMessage: async ({ message }) => {
+          seen.push(message.key?.toString() ?? '')
+          if (seen.length === 5) resolve()
+        },
+      })
+    })
+    await consumer.disconnect()
+    const ours: string[] = []
+    for await (const record of log.read({
+      topic,
+      partition: 0,
+      from: 0n,
+      until: (await log.offsets(topic, 0)).end,
+      signal,
+    })) {
+      ours.push(record.key?.toString() ?? '')
+    }
+    await log.close()
+    expect(seen).toEqual([0, 1, 2, 3, 4].map((round) => `committed ${round}`))
+    expect(ours).toEqual(seen)
+  })
+
+  it('says that an event is larger than its topic accepts, and how to raise the limit', async () => {
+    const topic = uniqueName('topic')
+    const log = await openKafkaLog(options())
+    const writer = await log.openWriter({ name: uniqueName('pipeline'), signal })
+    writer.sink.append(
+      await writer.sink.topic({ name: topic, keyed: true }),
+      encode(event('key', 'x'.repeat(2_000_000))),
+    )
+    await expect(writer.append(writer.cut(), new Map())).rejects.toMatchObject({
+      code: 'RECORD_TOO_LARGE',
+      message: expect.stringContaining(topic),
+      hint: expect.stringContaining('max.message.bytes'),
+    })
+    await writer.close()
+    await log.close()
+  })
+
+  it('refuses a replication factor that the cluster cannot give', async () => {
+    const log = await openKafkaLog(options({ topics: { partitions: 1, replicationFactor: 3, retention: 'compact' } }))
+    const created = log.createTopics([{ name: uniqueName('topic'), keyed: true }])
+    await expect(created).rejects.toMatchObject({
+      code: 'LOG_CONFIGURATION',
+      message: expect.stringContaining('replication-factor'),
+    })
+    await log.close()
+  })
+
+  it('refuses a transaction timeout that the cluster does not allow', async () => {
+    const log = await openKafkaLog(options({ transactionTimeoutMs: 24 * 3_600_000 }))
+    const opened = log.openWriter({ name: uniqueName('pipeline'), signal })
+    await expect(opened).rejects.toMatchObject({
+      code: 'LOG_CONFIGURATION',
+      hint: expect.stringContaining('transaction.max.timeout.ms'),
+    })
+    await log.close()
+  })
+
+  it('no longer compacts a topic that is to hold records without a key', async () => {
+    const topic = uniqueName('topic')
+    const log = await openKafkaLog(options({ topics: { partitions: 1, replicationFactor: 1, retention: 'compact' } }))
+    await log.createTopics([{ name: topic, keyed: true }])
+    const writer = await log.openWriter({ name: uniqueName('pipeline'), signal })
+    const sinkTopic = await writer.sink.topic({ name: topic, keyed: false })
+    writer.sink.append(sinkTopic, encode({ ...event('', 'value'), key: null }))
+    await writer.append(writer.cut(), new Map())
+    await writer.close()
+    for await (const record of log.read({ topic, partition: 0, from: 0n, signal })) {
+      expect(record.key).toBeNull()
+      break
+    }
+    await log.close()
+  })
+})
+
+describe('a Kafka that is not there', () => {
+  it('is said to be unreachable', async () => {
+    const log = await openKafkaLog(options({ brokers: [{ host: '127.0.0.1', port: 1 }] }))
+    await expect(log.pipelines()).rejects.toMatchObject({ code: 'LOG_UNREACHABLE' })
+    await log.close()
+  })
+})
