@@ -1,7 +1,8 @@
 /** Publication: which tables the stream carries. */
 import { EvertError } from '../base/errors.js'
 import { qualifiedName } from './catalog.js'
-import { type Connection, sqlState } from './connection.js'
+import type { Connection } from './connection.js'
+import { sqlState } from './connection-error.js'
 import type { Server } from './server.js'
 import { sql } from './sql.js'
 import type { TablePatterns } from './table-patterns.js'

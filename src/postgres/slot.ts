@@ -1,7 +1,8 @@
 /** Slot: the replication slot of a pipeline. It keeps WAL for as long as it exists. */
 import { EvertError } from '../base/errors.js'
 import { formatLsn, type Lsn, LSN_ZERO, parseLsn } from '../event/lsn.js'
-import { type Connection, sqlState } from './connection.js'
+import type { Connection } from './connection.js'
+import { sqlState } from './connection-error.js'
 import { quoteIdentifier, sql } from './sql.js'
 
 export interface Slot {
