@@ -1,27 +1,39 @@
 -- The tables of a publication with the columns that are in its stream. A column is `key` where the event's key has it: of the
 -- primary key or the replica identity's index; under REPLICA IDENTITY FULL of the primary key; under NOTHING none is.
 -- Generated columns are in the stream only from Postgres 18 on, and there only when the publication says so.
+-- `obstacle` is what keeps the role from reading all rows: no right on the schema, none on the table, or row-level security.
 -- Run by: init, run. Variables: publication. Oldest Postgres: 14.
 select c.oid, p.schemaname as schema, p.tablename as table, c.relkind, c.relreplident,
        to_jsonb(p) ->> 'rowfilter' as row_filter,
-       greatest(c.reltuples, 0)::bigint as estimated_rows,
-       has_table_privilege(c.oid, 'select') as selectable,
+       size.estimated_rows, size.bytes,
+       case when not has_schema_privilege(n.oid, 'usage') then 'schema'
+            when not has_table_privilege(c.oid, 'select')
+                 and (published.refused or to_jsonb(p) ->> 'rowfilter' is not null) then 'table'
+            when row_security_active(c.oid) then 'rows' end as obstacle,
        exists (select from pg_index i where i.indrelid = c.oid
                   and case c.relreplident when 'i' then i.indisreplident when 'd' then i.indisprimary and i.indimmediate else false end)
          or c.relreplident = 'f' as identifiable,
-       (select jsonb_agg(jsonb_build_object(
-                 'name', a.attname, 'typeOid', a.atttypid::bigint, 'typeModifier', a.atttypmod,
-                 'key', exists (select from pg_index i
-                                 where i.indrelid = c.oid and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])
-                                   and case c.relreplident when 'i' then i.indisreplident when 'd' then i.indisprimary and i.indimmediate
-                                                           when 'f' then i.indisprimary else false end))
-                 order by a.attnum)
-          from pg_attribute a
-         where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-           and (a.attgenerated = '' or current_setting('server_version_num')::int >= 180000)
-           and (to_jsonb(p) -> 'attnames' is null or to_jsonb(p) -> 'attnames' ? a.attname)) as columns
+       published.columns
   from pg_publication_tables p
   join pg_namespace n on n.nspname = p.schemaname
   join pg_class c on c.relnamespace = n.oid and c.relname = p.tablename
+ cross join lateral (
+       select jsonb_agg(jsonb_build_object(
+                'name', a.attname, 'typeOid', a.atttypid::bigint, 'typeModifier', a.atttypmod,
+                'key', exists (select from pg_index i
+                                where i.indrelid = c.oid and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])
+                                  and case c.relreplident when 'i' then i.indisreplident when 'd' then i.indisprimary and i.indimmediate
+                                                          when 'f' then i.indisprimary else false end))
+                order by a.attnum) as columns,
+              coalesce(bool_or(not has_column_privilege(c.oid, a.attnum, 'select')), true) as refused
+         from pg_attribute a
+        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+          and (a.attgenerated = '' or current_setting('server_version_num')::int >= 180000)
+          and (to_jsonb(p) -> 'attnames' is null or to_jsonb(p) -> 'attnames' ? a.attname)) published
+ cross join lateral (
+       select coalesce(sum(greatest(stored.reltuples, 0)), 0)::bigint as estimated_rows,
+              coalesce(sum(pg_table_size(stored.oid)), 0) as bytes
+         from (select c.oid where c.relkind = 'r' union select relid from pg_partition_tree(c.oid) where isleaf) leaf
+         join pg_class stored on stored.oid = leaf.oid) size
  where p.pubname = :'publication'
  order by 2, 3

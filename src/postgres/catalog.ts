@@ -11,8 +11,12 @@ export interface PublishedTable {
   readonly partitioned: boolean
   /** The publication's WHERE, in parentheses. */
   readonly rowFilter: string | null
+  /** 0 where the table was never analyzed. */
   readonly estimatedRows: number
-  readonly selectable: boolean
+  /** On disk, with what is TOASTed. */
+  readonly bytes: number
+  /** What keeps the role from reading all rows: no USAGE on the schema, no SELECT, row-level security. */
+  readonly obstacle: Obstacle | null
   /** False where Postgres refuses updates and deletes, because nothing would say which row they mean. */
   readonly identifiable: boolean
 }
@@ -22,6 +26,8 @@ const IDENTITY: Readonly<Record<string, ReplicaIdentity>> = { d: 'default', n: '
 const columns = z
   .array(z.object({ name: z.string(), typeOid: z.number(), typeModifier: z.number(), key: z.boolean() }))
   .nullable()
+const obstacle = z.enum(['schema', 'table', 'rows']).nullable()
+type Obstacle = 'schema' | 'table' | 'rows'
 
 export async function publishedTables(connection: Connection, publication: string): Promise<PublishedTable[]> {
   const rows = await connection.query(sql('published-tables', { publication }))
@@ -36,7 +42,8 @@ export async function publishedTables(connection: Connection, publication: strin
     partitioned: row['relkind'] === 'p',
     rowFilter: row['row_filter'] ?? null,
     estimatedRows: Number(row['estimated_rows']),
-    selectable: row['selectable'] === 't',
+    bytes: Number(row['bytes']),
+    obstacle: obstacle.parse(row['obstacle']),
     identifiable: row['identifiable'] === 't',
   }))
 }
@@ -54,10 +61,19 @@ export function qualifiedName(relation: { readonly schema: string; readonly tabl
 
 /** Error: POSTGRES_PERMISSION, with what to grant. */
 export function requireSelect(tables: readonly PublishedTable[], role: string): void {
-  const refused = tables.filter((table) => !table.selectable).map((table) => qualifiedName(table.relation))
+  const refused = tables.filter((table) => table.obstacle !== null)
   if (refused.length === 0) return
+  const names = refused.map((table) => qualifiedName(table.relation)).join(', ')
+  const grants = [...new Set(refused.flatMap((table) => grantsFor(table, quoteIdentifier(role))))]
   throw new EvertError('POSTGRES_PERMISSION', {
-    message: `role "${role}" may not read ${refused.join(', ')}, and so cannot publish a snapshot of ${refused.length === 1 ? 'it' : 'them'}`,
-    hint: `grant select on ${refused.join(', ')} to ${quoteIdentifier(role)}; or --snapshot none`,
+    message: `role "${role}" may not read all rows of ${names}, and so cannot publish a snapshot`,
+    hint: `${grants.join('; ')}; or --snapshot none`,
   })
+}
+
+/** Without USAGE on the schema nothing is known of the table's own grants that would still be missing: both are named. */
+function grantsFor({ obstacle: kind, relation }: PublishedTable, role: string): string[] {
+  if (kind === 'rows') return [`alter role ${role} bypassrls`]
+  const select = `grant select on ${qualifiedName(relation)} to ${role}`
+  return kind === 'schema' ? [`grant usage on schema ${quoteIdentifier(relation.schema)} to ${role}`, select] : [select]
 }

@@ -10,9 +10,12 @@ import type { TablePatterns } from './table-patterns.js'
 export interface Publication {
   readonly allTables: boolean
   readonly viaRoot: boolean
-  /** Whether updates or deletes are published, which need a replica identity. */
-  readonly changesRows: boolean
+  /** What it publishes. Updates and deletes need a replica identity. */
+  readonly operations: readonly Operation[]
 }
+
+const OPERATIONS = ['insert', 'update', 'delete', 'truncate'] as const
+export type Operation = (typeof OPERATIONS)[number]
 
 /** Null where there is none. */
 export async function inspectPublication(connection: Connection, publication: string): Promise<Publication | null> {
@@ -21,7 +24,7 @@ export async function inspectPublication(connection: Connection, publication: st
   return {
     allTables: row['puballtables'] === 't',
     viaRoot: row['pubviaroot'] === 't',
-    changesRows: row['pubupdate'] === 't' || row['pubdelete'] === 't',
+    operations: OPERATIONS.filter((operation) => row[`pub${operation}`] === 't'),
   }
 }
 
@@ -42,14 +45,18 @@ export async function publicationStatement(
       hint: `--tables 'public.*' takes every table of a schema`,
     })
   }
-  return sql('publication-create', { publication, tables: matching.map(qualifiedName).join(', ') })
+  return sql('publication-create', {
+    publication,
+    tables: matching.map((table) => `only ${qualifiedName(table)}`).join(', '),
+  })
 }
 
-/** Error: POSTGRES_PERMISSION, whose hint is the statement for somebody who may. */
+/** One that another process made meanwhile is as good. Error: POSTGRES_PERMISSION, whose hint is the statement for somebody who may. */
 export async function createPublication(connection: Connection, statement: string): Promise<void> {
   try {
     await connection.query(statement)
   } catch (error) {
+    if (sqlState(error) === '42710') return
     if (sqlState(error) !== '42501') throw error
     throw new EvertError('POSTGRES_PERMISSION', {
       message: `the publication cannot be created: ${error instanceof Error ? error.message : ''}`,

@@ -2,7 +2,13 @@
 import { EvertError } from '../base/errors.js'
 import type { Connection } from './connection.js'
 import { type ConnectionOptions, describeServer } from './connection-options.js'
-import { sql } from './sql.js'
+import { quoteIdentifier, sql } from './sql.js'
+
+/** How many of the places that the server was started with are taken. */
+export interface Places {
+  readonly used: number
+  readonly max: number
+}
 
 export interface Server {
   /** As server_version_num: 180004 is 18.4. */
@@ -10,18 +16,30 @@ export interface Server {
   readonly walLevel: string
   /** 0 for none. */
   readonly walSenderTimeoutMs: number
+  /** A slot that holds back more WAL than this is given up; null where it may hold any amount. */
+  readonly slotWalKeepBytes: number | null
+  readonly slots: Places
+  readonly walSenders: Places
+  /** Of the database, such as UTF8. */
+  readonly encoding: string
   readonly inRecovery: boolean
   readonly superuser: boolean
+  /** By the role's attribute, or, on RDS, by membership. */
   readonly replication: boolean
   readonly role: string
 }
 
 export async function inspectServer(connection: Connection): Promise<Server> {
   const [row] = await connection.query(sql('server'))
+  const kept = row?.['slot_wal_keep_bytes'] ?? null
   return {
     version: Number(row?.['version']),
     walLevel: row?.['wal_level'] ?? '',
     walSenderTimeoutMs: Number(row?.['wal_sender_timeout_ms']),
+    slotWalKeepBytes: kept === null ? null : Number(kept),
+    slots: { used: Number(row?.['slots_used']), max: Number(row?.['slots_max']) },
+    walSenders: { used: Number(row?.['wal_senders_used']), max: Number(row?.['wal_senders_max']) },
+    encoding: row?.['encoding'] ?? '',
     inRecovery: row?.['in_recovery'] === 't',
     superuser: row?.['superuser'] === 't',
     replication: row?.['replication'] === 't',
@@ -44,9 +62,10 @@ export function requireServer(server: Server, options: ConnectionOptions): void 
     })
   }
   if (!server.superuser && !server.replication) {
+    const role = quoteIdentifier(server.role)
     throw new EvertError('REPLICATION_PERMISSION', {
       message: `role "${server.role}" may not replicate from ${name}`,
-      hint: `alter role "${server.role}" replication`,
+      hint: `alter role ${role} replication; on RDS: grant rds_replication to ${role}`,
     })
   }
 }

@@ -14,6 +14,8 @@ export interface Slot {
   readonly restartLsn: Lsn | null
   readonly confirmedFlushLsn: Lsn
   readonly walStatus: string
+  /** WAL that the server has written since; null where nothing was confirmed yet. */
+  readonly lagBytes: number | null
   /** Why the server has given the slot up, where it has. */
   readonly invalidationReason: string | null
 }
@@ -23,6 +25,7 @@ export async function inspectSlot(connection: Connection, name: string): Promise
   const [row] = await connection.query(sql('slot', { slot: name }))
   if (row === undefined) return null
   const conflicting = row['conflicting'] === 'true' ? 'conflict with recovery' : null
+  const lag = row['lag_bytes'] ?? null
   return {
     name,
     plugin: row['plugin'] ?? '',
@@ -32,6 +35,7 @@ export async function inspectSlot(connection: Connection, name: string): Promise
     restartLsn: parseLsn(row['restart_lsn'] ?? ''),
     confirmedFlushLsn: parseLsn(row['confirmed_flush_lsn'] ?? '') ?? LSN_ZERO,
     walStatus: row['wal_status'] ?? '',
+    lagBytes: lag === null ? null : Number(lag),
     invalidationReason: row['invalidation_reason'] ?? conflicting,
   }
 }
@@ -117,17 +121,24 @@ export async function dropSlot(connection: Connection, name: string): Promise<vo
   await connection.query(sql('slot-drop', { slot: name }))
 }
 
-/** `pid 123 (evert, from 10.0.0.5, since …)` */
+/** `pid 123 (evert, from 10.0.0.5, since 2026-03-01 12:00:00+00)`, as far as the role may see it. */
 export async function describeHolder(connection: Connection, pid: number): Promise<string> {
   const [row] = await connection.query(sql('backend', { pid: String(pid) }))
   if (row === undefined) return `pid ${pid}`
-  return `pid ${pid} (${row['application_name'] ?? 'unnamed'}, from ${row['client']}, since ${row['backend_start']})`
+  const { application_name: name, client, since } = row
+  return describe(`pid ${pid}`, [name || 'unnamed', client ? `from ${client}` : '', since ? `since ${since}` : ''])
 }
 
-/** Those a slot's creation waits for: `pid 123 (psql, 40 s)`. */
+/** Those a slot's creation waits for, the longest first: `pid 123 (psql, 40 s)`. */
 export async function blockingTransactions(connection: Connection): Promise<string[]> {
   const rows = await connection.query(sql('blocking-transactions'))
-  return rows.map((row) => `pid ${row['pid']} (${row['application_name'] ?? 'unnamed'}, ${row['seconds']} s)`)
+  return rows.map(({ what, application_name: name, seconds }) =>
+    describe(what ?? '', [name || 'unnamed', seconds ? `${seconds} s` : '']),
+  )
+}
+
+function describe(what: string, facts: readonly string[]): string {
+  return `${what} (${facts.filter((fact) => fact !== '').join(', ')})`
 }
 
 /** A slot's name takes lower-case letters, digits and underscores, 63 of them. */

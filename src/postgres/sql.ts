@@ -3,32 +3,53 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { assert } from '../base/assert.js'
 
+/** Two folders up, from src/ as from dist/. */
 const FOLDER = fileURLToPath(new URL('../../sql/', import.meta.url))
 const files = new Map<string, string>()
 
-/** `:'value'` is quoted as a literal, `:"name"` as an identifier, `:text` put in as it is: https://www.postgresql.org/docs/current/app-psql.html */
-const VARIABLE = /(?<![:\w]):(?:'(\w+)'|"(\w+)"|([a-z]\w*))/g
-const COMMENT = /^--.*\n/gm
-
-/** The statement of sql/<name>.sql with its variables. A missing or unused variable is a bug. */
+/** The statement of sql/<name>.sql with its variables and without its comments. A missing or unused variable is a bug. */
 export function sql(name: string, variables: Readonly<Record<string, string>> = {}): string {
   let text = files.get(name)
   if (text === undefined) {
-    text = readFileSync(`${FOLDER}${name}.sql`, 'utf8').replace(COMMENT, '').trim().replace(/;$/, '')
+    text = readFileSync(`${FOLDER}${name}.sql`, 'utf8')
     files.set(name, text)
   }
-  const used = new Set<string>()
-  const filled = text.replace(VARIABLE, (_, literal?: string, identifier?: string, plain?: string) => {
-    const variable = literal ?? identifier ?? plain ?? ''
+  return fillIn(text, variables, `sql/${name}.sql`)
+}
+
+/** What is kept as it is (quoted text, casts), comments, and variables. A colon after a word or a bracket belongs to an array slice. */
+const TOKEN = new RegExp(
+  [
+    /(?<comment>--[^\n]*\n?|\/\*[^]*?\*\/)/,
+    /(?<kept>\$(?<tag>[a-z_]\w*)?\$[^]*?\$\k<tag>\$|'(?:[^']|'')*'|"(?:[^"]|"")*"|::)/,
+    /(?<![\w\])]):(?:'(?<literal>\w+)'|"(?<identifier>\w+)"|(?<plain>[a-z]\w*))/,
+  ]
+    .map(({ source }) => source)
+    .join('|'),
+  'gi',
+)
+
+/**
+ * `:'value'` becomes a literal, `:"name"` an identifier, `:text` is put in as it is:
+ * https://www.postgresql.org/docs/current/app-psql.html#APP-PSQL-INTERPOLATION
+ */
+export function fillIn(text: string, variables: Readonly<Record<string, string>>, file: string): string {
+  const unused = new Set(Object.keys(variables))
+  const valueOf = (variable: string): string => {
     const value = variables[variable]
-    assert(value !== undefined, `sql/${name}.sql needs the variable ${variable}`)
-    used.add(variable)
-    if (literal !== undefined) return quoteLiteral(value)
-    return identifier === undefined ? value : quoteIdentifier(value)
+    assert(value !== undefined, `${file} needs the variable ${variable}`)
+    unused.delete(variable)
+    return value
+  }
+  const filled = text.replace(TOKEN, (token, ...rest) => {
+    const { comment, literal, identifier, plain } = rest.at(-1) as Record<string, string | undefined>
+    if (comment !== undefined) return ''
+    if (literal !== undefined) return quoteLiteral(valueOf(literal))
+    if (identifier !== undefined) return quoteIdentifier(valueOf(identifier))
+    return plain === undefined ? token : valueOf(plain)
   })
-  for (const variable of Object.keys(variables))
-    assert(used.has(variable), `sql/${name}.sql has no variable ${variable}`)
-  return filled
+  assert(unused.size === 0, `${file} has no variable ${[...unused].join(', ')}`)
+  return filled.trim().replace(/;$/, '')
 }
 
 export function quoteIdentifier(name: string): string {

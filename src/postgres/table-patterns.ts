@@ -7,56 +7,66 @@ export interface TablePatterns {
   matches(schema: string, table: string): boolean
 }
 
-const PART = /^(!?)(?:("(?:[^"]|"")+"|[^".,]+)\.)?("(?:[^"]|"")+"|[^".,]+)$/
+interface Pattern {
+  readonly excludes: boolean
+  readonly all: boolean
+  matches(schema: string, table: string): boolean
+}
+
+interface Name {
+  readonly any: boolean
+  matches(name: string): boolean
+}
+
+const NAME = /"(?:[^"]|"")+"|[^\s".,!](?:[^".,]*[^\s".,])?/
+const PART = new RegExp(`^\\s*(!?)(?:(${NAME.source})\\.)?(${NAME.source})\\s*$`)
 
 /**
- * Comma-separated `schema.table` with `*` and `?`; `!` in front leaves out what was taken in; double quotes keep a name as it is. A name
- * without a schema is in `public`; `*` alone is every table. Error: OPTION_INVALID.
+ * Comma-separated `schema.table`, where `*` is any text and `?` any character. As in Postgres, a name is lower-case unless double quotes
+ * keep it as it is, and one without a schema is in `public`; `*` alone is every table. What `!` stands before is left out,
+ * whatever else matches it; with nothing but exclusions, every other table is meant. Error: OPTION_INVALID.
  */
 export function tablePatterns(text: string): TablePatterns {
-  const parts = (text.match(/(?:[^,"]|"(?:[^"]|"")*")+/g) ?? [])
-    .map((part) => part.trim())
-    .filter((part) => part !== '')
-  if (parts.length === 0) throw invalid(text)
-  const patterns = parts.map((part) => {
-    const match = PART.exec(part)
-    if (match === null) throw invalid(part)
-    const [, not, schema, table = ''] = match
-    return {
-      taken: not === '',
-      schema: matcher(schema ?? (table === '*' ? '*' : 'public')),
-      table: matcher(table),
-      all: not === '' && table === '*' && (schema === undefined || schema === '*'),
-    }
-  })
-  // Only exclusions: everything else is meant.
-  const start = patterns.every((pattern) => !pattern.taken)
+  const patterns = split(text).map(pattern)
+  const excluded = patterns.filter((one) => one.excludes)
+  const included = patterns.filter((one) => !one.excludes)
   return {
-    all: patterns.length === 1 && patterns[0]?.all === true,
-    matches(schema, table) {
-      let taken = start
-      for (const pattern of patterns) if (pattern.schema(schema) && pattern.table(table)) taken = pattern.taken
-      return taken
-    },
+    all: excluded.length === 0 && included.some((one) => one.all),
+    matches: (schema, table) =>
+      (included.length === 0 || included.some((one) => one.matches(schema, table))) &&
+      !excluded.some((one) => one.matches(schema, table)),
   }
 }
 
-function matcher(text: string): (name: string) => boolean {
+/** At commas outside double quotes. An open quote takes the rest, which is then no pattern. */
+function split(text: string): string[] {
+  return text.match(/(?:[^,"]|"(?:[^"]|"")*(?:"|$))+|(?<=,|^)(?=,|$)/g) ?? ['']
+}
+
+function pattern(part: string): Pattern {
+  const match = PART.exec(part)
+  if (match === null) {
+    throw new EvertError('OPTION_INVALID', {
+      message: `--tables: "${part.trim()}" is not a table pattern`,
+      hint: `such as 'public.*,!public.audit', or 'public."Odd.Name"'`,
+    })
+  }
+  const [, not, schemaText, tableText = ''] = match
+  const schemaName = name(schemaText ?? (tableText === '*' ? '*' : 'public'))
+  const tableName = name(tableText)
+  return {
+    excludes: not === '!',
+    all: schemaName.any && tableName.any,
+    matches: (schema, table) => schemaName.matches(schema) && tableName.matches(table),
+  }
+}
+
+function name(text: string): Name {
   if (text.startsWith('"')) {
     const exact = text.slice(1, -1).replaceAll('""', '"')
-    return (name) => name === exact
+    return { any: false, matches: (other) => other === exact }
   }
-  const escaped = text
-    .replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')
-    .replaceAll('\\*', '.*')
-    .replaceAll('\\?', '.')
-  const expression = new RegExp(`^${escaped}$`, 's')
-  return (name) => expression.test(name)
-}
-
-function invalid(part: string): EvertError {
-  return new EvertError('OPTION_INVALID', {
-    message: `--tables: "${part}" is not a table pattern`,
-    hint: `such as 'public.*,!public.audit', or 'public."Odd.Name"'`,
-  })
+  const escaped = text.toLowerCase().replace(/[\\^$.+()[\]{}|]/g, '\\$&')
+  const expression = new RegExp(`^${escaped.replaceAll('*', '.*').replaceAll('?', '.')}$`, 'su')
+  return { any: text === '*', matches: (other) => expression.test(other) }
 }
