@@ -3,7 +3,7 @@
 /** The candidate that the fewest edits lead to, or null where none is near enough to be meant. */
 export function nearest(word: string, candidates: readonly string[]): string | null {
   let best: string | null = null
-  let bestEdits = Math.max(1, Math.floor(word.length / 3)) + 1
+  let bestEdits = (word.length < 3 ? 1 : word.length < 6 ? 2 : 3) + 1
   for (const candidate of candidates) {
     const edits = editDistance(word.toLowerCase(), candidate.toLowerCase())
     if (edits < bestEdits) [best, bestEdits] = [candidate, edits]
