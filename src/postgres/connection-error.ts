@@ -107,6 +107,6 @@ function passes(state: string): boolean {
 
 /** A host with several addresses fails with an error for each, and no message of its own. */
 function messageOf(error: unknown): string {
-  if (error instanceof AggregateError) return error.errors.map(messageOf).join(', ')
-  return error instanceof Error ? error.message : String(error)
+  const { message, errors = [] } = error as { readonly message: string; readonly errors?: readonly unknown[] }
+  return message || errors.map(messageOf).join(', ')
 }

@@ -100,7 +100,8 @@ async function connectToHost(
       return await connectOnce(options, request, { ...at, encrypted: second })
     } catch (secondError) {
       // The one that got further says more.
-      throw isTlsMissing(error) || sqlState(secondError) === '28P01' ? secondError : error
+      const bothRefused = sqlState(secondError) === '28000' || isTlsError(secondError)
+      throw bothRefused && !isTlsMissing(error) ? error : secondError
     }
   }
 }

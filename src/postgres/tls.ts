@@ -38,18 +38,17 @@ export function tlsOptions(files: TlsFiles): tls.ConnectionOptions {
 
 /** True for what TLS itself makes fail: no TLS on the server's side, a handshake, a certificate. */
 export function isTlsError(error: unknown): boolean {
-  if (!(error instanceof Error)) return false
-  const code = 'code' in error && typeof error.code === 'string' ? error.code : ''
+  const { code = '', message = '' } = error as { readonly code?: string; readonly message?: string }
   return (
     isTlsMissing(error) ||
     /^(ERR_TLS|ERR_SSL|ERR_OSSL|CERT_|CRL_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO|HOSTNAME_MISMATCH|EPROTO)/.test(code) ||
-    /establishing an SSL connection|before secure TLS connection/.test(error.message)
+    /establishing an SSL connection|before secure TLS connection/.test(message)
   )
 }
 
 /** The server answered that it has no TLS. */
 export function isTlsMissing(error: unknown): boolean {
-  return error instanceof Error && error.message.includes('does not support SSL')
+  return (error as Error).message.includes('does not support SSL')
 }
 
 /** Made before there is a socket: what is wrong with a file would otherwise be thrown where nobody catches it. */
@@ -58,7 +57,7 @@ function secureContext(options: tls.SecureContextOptions): tls.SecureContext {
     return tls.createSecureContext(options)
   } catch (error) {
     throw new EvertError('POSTGRES_TLS', {
-      message: `the certificates cannot be used: ${error instanceof Error ? error.message : ''}`,
+      message: `the certificates cannot be used: ${(error as Error).message}`,
       hint: 'sslrootcert, sslcert and sslkey are PEM files; the key is not encrypted and belongs to the certificate',
       cause: error,
     })
