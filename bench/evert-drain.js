@@ -1,0 +1,58 @@
+/** One drain by evert, in a process of its own: from the first change it reads to the commit of the last, as JSON on stdout. */
+import { createLogger } from '../dist/base/logger.js'
+import { parseLsn } from '../dist/event/lsn.js'
+import { openKafkaLog } from '../dist/log/kafka/log.js'
+import { runPipeline } from '../dist/pipeline.js'
+import { connectionOptions } from '../dist/postgres/connection-options.js'
+import { tablePatterns } from '../dist/postgres/table-patterns.js'
+
+const [url = '', kafka = '', slot = '', target = ''] = process.argv.slice(2)
+const [host = '', port = ''] = kafka.split(':')
+const end = parseLsn(target) ?? 0n
+const logger = createLogger({ level: 'warn', format: 'json' })
+const stop = new AbortController()
+let startedMs = 0
+let startedCpu = process.cpuUsage()
+let commits = 0
+let bytes = 0
+
+await runPipeline({
+  name: slot,
+  slot,
+  publication: 'bench',
+  patterns: tablePatterns('*'),
+  connection: connectionOptions(url, {}, 'postgres'),
+  snapshot: 'none',
+  openLog: () =>
+    openKafkaLog({
+      brokers: [{ host, port: Number(port) }],
+      clientId: 'evert',
+      tls: null,
+      sasl: null,
+      topics: { partitions: 1, replicationFactor: -1, retention: 'forever' },
+      compression: 'none',
+      transactionTimeoutMs: 900_000,
+      logger,
+    }),
+  limits: { bytes: Number(process.env['BATCH_BYTES'] ?? 4 << 20), ageMs: Number(process.env['BATCH_AGE'] ?? 0) },
+  logger,
+  signal: stop.signal,
+  onStreaming: () => {
+    startedMs = performance.now()
+    startedCpu = process.cpuUsage()
+  },
+  onCommit: (committed) => {
+    commits++
+    bytes += committed.bytes
+    if (committed.endLsn < end) return
+    const { user, system } = process.cpuUsage(startedCpu)
+    const rssMB = process.resourceUsage().maxRSS / 1024
+    process.stdout.write(
+      `${JSON.stringify({ seconds: (performance.now() - startedMs) / 1000, cpuUs: user + system, rssMB, commits, bytes })}\n`,
+    )
+    stop.abort()
+  },
+  onSnapshotStart: () => undefined,
+  onSnapshotRows: () => undefined,
+  onSnapshotComplete: () => undefined,
+})
