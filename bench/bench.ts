@@ -70,7 +70,8 @@ async function drain(): Promise<void> {
     process.stdout.write(
       '| workload | who | rows/s | of pg_recvlogical | CPU µs/row | peak RSS MB | spread rows/s |\n|---|---|---|---|---|---|---|\n',
     )
-    for (const workload of WORKLOADS.filter(({ name }) => name.startsWith(only))) await drainWorkload(workload, postgres.url('postgres'), kafka.bootstrap)
+    for (const workload of WORKLOADS.filter(({ name }) => name.startsWith(only)))
+      await drainWorkload(workload, postgres.url('postgres'), kafka.bootstrap)
   } finally {
     await postgres.stop()
     await kafka.stop()

@@ -28,7 +28,7 @@ async function events(): Promise<{ op: string; before: unknown; after: unknown; 
   return records
     .flatMap((record) => (record.value === null ? [] : [JSON.parse(record.value.toString())]))
     .map(({ op, before, after, source }) => ({ op, before, after, position: source.position as string }))
-    .sort((a, b) => (a.position < b.position ? -1 : 1))
+    .toSorted((a, b) => (a.position < b.position ? -1 : 1))
 }
 
 describe('bridge', () => {

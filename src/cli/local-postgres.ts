@@ -100,7 +100,8 @@ interface User {
 function serverUser(): User | null {
   if (process.platform === 'win32' || userInfo().uid !== 0) return null
   const lines = readFileSync('/etc/passwd', 'utf8').split('\n')
-  const line = lines.find((entry) => entry.startsWith('postgres:')) ?? lines.find((entry) => entry.startsWith('nobody:'))
+  const line =
+    lines.find((entry) => entry.startsWith('postgres:')) ?? lines.find((entry) => entry.startsWith('nobody:'))
   const [, , uid = '65534', gid = '65534'] = (line ?? '').split(':')
   return { uid: Number(uid), gid: Number(gid) }
 }
@@ -131,7 +132,9 @@ function run(native: string, program: string, parameters: readonly string[], use
   if (result.status === 0) return
   throw new EvertError('DEMO_UNAVAILABLE', {
     message: `${program} failed: ${(result.stderr || result.error?.message || 'no output').trim().slice(-500)}`,
-    ...(user === null ? {} : { hint: 'every folder above the Postgres binaries and the temporary folder must be open to other users' }),
+    ...(user === null
+      ? {}
+      : { hint: 'every folder above the Postgres binaries and the temporary folder must be open to other users' }),
   })
 }
 

@@ -43,10 +43,8 @@ export function makeCertificate(): { readonly certFile: string; readonly keyFile
   const folder = mkdtempSync(join(tmpdir(), 'evert-tls-'))
   const certFile = join(folder, 'server.crt')
   const keyFile = join(folder, 'server.key')
-  const made = spawnSync('openssl', [
-    ...['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=localhost'],
-    ...['-addext', 'subjectAltName=DNS:localhost', '-keyout', keyFile, '-out', certFile],
-  ])
+  const request = 'req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost'
+  const made = spawnSync('openssl', [...request.split(' '), '-keyout', keyFile, '-out', certFile])
   if (made.status !== 0) throw new Error(`openssl failed: ${made.stderr.toString()}`)
   if (process.getuid?.() === 0) {
     const { uid, gid } = serverIds()

@@ -136,7 +136,7 @@ export function* committedBatches(
   result: Pick<FetchResult, 'records' | 'abortedTransactions'>,
   origin: { readonly topic: string; readonly partition: number },
 ): Generator<{ readonly batch: RecordBatch; readonly visible: boolean }> {
-  const toCome = [...result.abortedTransactions].sort((a, b) => (a.firstOffset < b.firstOffset ? -1 : 1))
+  const toCome = result.abortedTransactions.toSorted((a, b) => (a.firstOffset < b.firstOffset ? -1 : 1))
   const aborting = new Set<bigint>()
   for (const batch of readBatches(result.records, origin)) {
     while (toCome[0] !== undefined && toCome[0].firstOffset <= batch.lastOffset) {

@@ -149,13 +149,9 @@ export async function deleteTopics(cluster: Cluster, names: readonly string[]): 
 /** Names of the pipelines that have a progress topic. */
 export async function listPipelines(cluster: Cluster): Promise<string[]> {
   try {
-    const suffix = progressTopic('')
-    const names = (await cluster.listTopics())
-      .map(({ name }) => name)
-      .filter((name) => name.endsWith(suffix))
-      .map((name) => name.slice(0, -suffix.length))
-    // A table of the name "progress" has a topic that ends alike, under the name of its pipeline.
-    return names.filter((name) => !names.some((other) => name.startsWith(`${other}.`))).toSorted()
+    // A pipeline's name has no dot; the topic of a table "progress" has two.
+    const names = (await cluster.listTopics()).map(({ name }) => /^([^.]+)\.progress$/.exec(name)?.[1])
+    return names.filter((name) => name !== undefined).toSorted()
   } catch (error) {
     throw kafkaError(error, { object: 'the list of topics' })
   }

@@ -1,0 +1,340 @@
+/** Configuration: every option, declared once. Values come from flags, EVERT_ variables and a YAML file, in that order. */
+import { z } from 'zod'
+
+export const COMMANDS = ['run', 'init', 'tail', 'drop', 'demo'] as const
+export type CommandName = (typeof COMMANDS)[number]
+
+export interface Option {
+  /** Of the flag (`--name`), the file's key and, in upper case with EVERT_, the variable. */
+  readonly name: string
+  readonly commands: readonly CommandName[]
+  /** What a value looks like, for people. */
+  readonly value: string
+  /** From text (or the file's YAML value) to what the program uses. */
+  readonly schema: z.ZodType
+  readonly default?: string | boolean
+  readonly help: string
+  /** When to change it, and what it costs. */
+  readonly prose?: string
+  /** Never shown. */
+  readonly secret?: boolean
+  readonly boolean?: boolean
+}
+
+const text = z.coerce.string().min(1)
+const flag = z.union([
+  z.boolean(),
+  z.enum(['true', 'false', '1', '0']).transform((value) => value === 'true' || value === '1'),
+])
+const whole = (least: number, most: number): z.ZodType<number> => z.coerce.number().int().min(least).max(most)
+
+const UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
+const duration = z.coerce.string().transform((value, context) => {
+  const match = /^(\d+)(ms|s|m|h|d)$/.exec(value)
+  if (match !== null) return Number(match[1]) * (UNITS_MS[match[2] ?? ''] ?? 1)
+  context.addIssue({ code: 'custom', message: 'a duration is a number with ms, s, m, h or d, such as 15m' })
+  return z.NEVER
+})
+
+const UNITS_BYTES: Readonly<Record<string, number>> = { '': 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 }
+const bytes = z.coerce.string().transform((value, context) => {
+  const match = /^(\d+) ?(KiB|MiB|GiB|)$/.exec(value)
+  if (match !== null) return Number(match[1]) * (UNITS_BYTES[match[2] ?? ''] ?? 1)
+  context.addIssue({ code: 'custom', message: 'a size is a number of bytes, or one with KiB, MiB or GiB' })
+  return z.NEVER
+})
+
+const retention = z.coerce.string().transform((value, context) => {
+  if (value === 'compact' || value === 'forever') return value
+  const ms = duration.safeParse(value)
+  if (ms.success) return { ms: ms.data }
+  context.addIssue({ code: 'custom', message: 'one of compact, forever, or a duration such as 7d' })
+  return z.NEVER
+})
+
+const POSITION = /^[0-9a-f]{16}-[0-9a-f]{8}$/
+const startingPoint = z.union([
+  z.enum(['beginning', 'now']),
+  z.string().regex(POSITION, 'beginning, now, or a position: 16 hex digits, -, 8 hex digits'),
+])
+
+/** No dot, which parts the name from schema and table in a topic. */
+export const NAME = /^[A-Za-z0-9_-]{1,100}$/
+
+const PIPELINE = ['run', 'init', 'drop'] as const
+const NAMED = ['run', 'init', 'drop', 'tail'] as const
+const KAFKA = ['run', 'drop', 'tail'] as const
+
+export const OPTIONS = [
+  {
+    name: 'source',
+    commands: PIPELINE,
+    value: 'postgres://user:password@host:5432/database?sslmode=…',
+    schema: text,
+    secret: true,
+    help: 'the database to read',
+    prose:
+      'Several hosts are tried in turn (h1:5432,h2:5432). Parameters are those of libpq: sslmode, sslrootcert, sslcert, sslkey, connect_timeout, application_name. Where it is not given, PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and ~/.pgpass count.',
+  },
+  {
+    name: 'log',
+    commands: ['run', 'drop', 'tail', 'demo'],
+    value: 'kafka://host:port[,host:port] | ./directory',
+    schema: text,
+    help: 'where events go: Kafka, or the embedded log in a directory',
+    prose:
+      'The embedded log is for development, tests and small single-machine uses: several processes may read it while one writes.',
+  },
+  {
+    name: 'name',
+    commands: NAMED,
+    value: 'text',
+    schema: text.regex(NAME, 'up to 100 letters, digits, _ and -'),
+    help: "name of the pipeline (default: the database's name)",
+    prose:
+      'Slot, publication, topic prefix and transactional id carry it. Give each pipeline of one Kafka cluster a name of its own.',
+  },
+  {
+    name: 'tables',
+    commands: ['run', 'init'],
+    value: 'patterns',
+    schema: text,
+    default: '*',
+    help: "tables to publish, such as 'public.*,!public.audit'",
+    prose:
+      'Comma-separated schema.table with * and ?; ! leaves out. A name without a schema is in public. It says what a new publication has; of one that exists, only matching tables are published.',
+  },
+  {
+    name: 'slot',
+    commands: PIPELINE,
+    value: 'text',
+    schema: text.regex(/^[a-z0-9_]{1,63}$/, 'up to 63 of a-z, 0-9 and _'),
+    help: 'replication slot (default: made of the name)',
+  },
+  {
+    name: 'publication',
+    commands: PIPELINE,
+    value: 'text',
+    schema: text,
+    help: 'publication (default: the name); created where it is missing',
+  },
+  {
+    name: 'snapshot',
+    commands: ['run'],
+    value: 'initial | none',
+    schema: z.enum(['initial', 'none']),
+    default: 'initial',
+    help: 'whether the rows that are there are published first',
+    prose:
+      'It counts at the first start only. Until the snapshot is in the log, Postgres keeps the WAL that is written meanwhile.',
+  },
+  {
+    name: 'partitions',
+    commands: ['run', 'demo'],
+    value: 'number',
+    schema: whole(1, 10_000),
+    default: '6',
+    help: 'partitions of a new topic',
+    prose:
+      'Changes of one key stay in one partition, in order. Changing the number of an existing topic moves keys: choose it once.',
+  },
+  {
+    name: 'replication-factor',
+    commands: ['run'],
+    value: 'number',
+    schema: whole(-1, 100),
+    default: '-1',
+    help: 'copies of a new topic; -1 leaves it to the broker',
+  },
+  {
+    name: 'retention',
+    commands: ['run'],
+    value: 'compact | forever | 7d',
+    schema: retention,
+    default: 'compact',
+    help: 'what a new topic keeps',
+    prose:
+      'compact keeps at least the last state of every row, so that the topic can bootstrap a consumer by itself; forever keeps the whole history; a duration keeps that long. Topics of tables without a key cannot be compacted and are kept forever.',
+  },
+  {
+    name: 'compression',
+    commands: ['run'],
+    value: 'none | gzip | lz4 | zstd | snappy',
+    schema: z.enum(['none', 'gzip', 'lz4', 'zstd', 'snappy']),
+    default: 'none',
+    help: 'of record batches',
+    prose:
+      'It costs CPU of the one core that decodes the stream. zstd needs Node 22.15, or the package @mongodb-js/zstd.',
+  },
+  {
+    name: 'kafka-tls',
+    commands: KAFKA,
+    value: 'true | false',
+    schema: flag,
+    default: false,
+    boolean: true,
+    help: 'speak TLS to the brokers',
+  },
+  {
+    name: 'kafka-ca-file',
+    commands: KAFKA,
+    value: 'path',
+    schema: text,
+    help: 'certificate authority of the brokers, PEM (implies --kafka-tls)',
+  },
+  { name: 'kafka-cert-file', commands: KAFKA, value: 'path', schema: text, help: 'client certificate, PEM' },
+  { name: 'kafka-key-file', commands: KAFKA, value: 'path', schema: text, help: 'key of the client certificate, PEM' },
+  {
+    name: 'kafka-sasl-mechanism',
+    commands: KAFKA,
+    value: 'PLAIN | SCRAM-SHA-256 | SCRAM-SHA-512 | OAUTHBEARER',
+    schema: z.enum(['PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512', 'OAUTHBEARER']),
+    help: 'how to authenticate to the brokers',
+  },
+  { name: 'kafka-username', commands: KAFKA, value: 'text', schema: text, help: 'SASL user' },
+  {
+    name: 'kafka-password',
+    commands: KAFKA,
+    value: 'text',
+    schema: text,
+    secret: true,
+    help: 'SASL password; better given as EVERT_KAFKA_PASSWORD',
+  },
+  {
+    name: 'kafka-token',
+    commands: KAFKA,
+    value: 'text',
+    schema: text,
+    secret: true,
+    help: 'OAuth bearer token; better given as EVERT_KAFKA_TOKEN',
+  },
+  {
+    name: 'transaction-timeout',
+    commands: ['run'],
+    value: 'duration',
+    schema: duration,
+    default: '15m',
+    help: 'longest log transaction; the broker aborts one that is older',
+    prose:
+      "It bounds the largest transaction of the database that can be published as one. No more than the brokers' transaction.max.timeout.ms. After a crash without a restart, consumers wait that long for what was open.",
+  },
+  {
+    name: 'batch-bytes',
+    commands: ['run'],
+    value: 'bytes',
+    schema: bytes.refine((value) => value >= 64 * 1024 && value <= 256 * 1024 ** 2, 'between 64 KiB and 256 MiB'),
+    default: '2MiB',
+    help: 'a log transaction is closed when it holds this much',
+    prose: 'As much again fills while one commits: memory grows with it, and so does throughput, up to a point.',
+  },
+  {
+    name: 'batch-age',
+    commands: ['run'],
+    value: 'duration',
+    schema: duration,
+    default: '0ms',
+    help: 'how long a transaction waits for others to share its log transaction',
+    prose:
+      '0 publishes at once, and batches grow by themselves under load. More than 0 trades latency for fewer log transactions.',
+  },
+  { name: 'table', commands: ['tail'], value: 'schema.table', schema: text, help: 'only this table' },
+  {
+    name: 'from',
+    commands: ['tail'],
+    value: 'beginning | now | position',
+    schema: startingPoint,
+    help: 'where to begin (default: beginning with --exit-at-end, else now)',
+  },
+  {
+    name: 'key',
+    commands: ['tail'],
+    value: 'JSON',
+    schema: text,
+    help: 'only events of this key, as it stands in the record',
+  },
+  {
+    name: 'operation',
+    commands: ['tail'],
+    value: 'c,u,d,r,t,m',
+    schema: text.regex(/^[cudrtm](,[cudrtm])*$/, 'letters of c, u, d, r, t, m with commas'),
+    help: 'only these operations',
+  },
+  {
+    name: 'exit-at-end',
+    commands: ['tail'],
+    value: 'true | false',
+    schema: flag,
+    default: false,
+    boolean: true,
+    help: 'end where the log ended at the start, instead of following it',
+  },
+  {
+    name: 'topics',
+    commands: ['drop'],
+    value: 'true | false',
+    schema: flag,
+    default: false,
+    boolean: true,
+    help: "also delete the pipeline's topics",
+  },
+  {
+    name: 'yes',
+    commands: ['drop'],
+    value: 'true | false',
+    schema: flag,
+    default: false,
+    boolean: true,
+    help: 'do not ask',
+  },
+  {
+    name: 'seconds',
+    commands: ['demo'],
+    value: 'number',
+    schema: whole(1, 86_400),
+    help: 'end after this long (default: at Ctrl-C)',
+  },
+  {
+    name: 'json',
+    commands: ['init', 'tail', 'demo'],
+    value: 'true | false',
+    schema: flag,
+    default: false,
+    boolean: true,
+    help: 'print JSON',
+  },
+  {
+    name: 'log-level',
+    commands: COMMANDS,
+    value: 'error | warn | info | debug',
+    schema: z.enum(['error', 'warn', 'info', 'debug']),
+    default: 'info',
+    help: 'what goes to stderr',
+  },
+  {
+    name: 'log-format',
+    commands: COMMANDS,
+    value: 'auto | json | pretty',
+    schema: z.enum(['auto', 'json', 'pretty']),
+    default: 'auto',
+    help: 'JSON lines, or readable ones; auto looks whether stderr is a terminal',
+  },
+  {
+    name: 'config',
+    commands: COMMANDS,
+    value: 'path',
+    schema: text,
+    help: 'YAML file with options (default: evert.yaml, if it is there)',
+  },
+] as const satisfies readonly Option[]
+
+type OptionName = (typeof OPTIONS)[number]['name']
+type Values = { [Name in OptionName]: z.infer<Extract<(typeof OPTIONS)[number], { name: Name }>['schema']> | undefined }
+export type Config = Readonly<Values>
+
+export function variableOf(name: string): string {
+  return `EVERT_${name.toUpperCase().replaceAll('-', '_')}`
+}
+
+export function optionsOf(command: CommandName): readonly Option[] {
+  return (OPTIONS as readonly Option[]).filter((option) => option.commands.includes(command))
+}
