@@ -41,6 +41,8 @@ export const ERRORS = {
   PUBLICATION_EMPTY: failed('the publication has no table that --tables matches'),
   PROTOCOL: failed('a message from Postgres is not what the protocol says'),
 
+  INIT_INCOMPLETE: failed('evert init could not make everything that evert run needs'),
+
   // Loss: going on would skip changes
   SLOT_MISSING: loss('the log has progress, but its slot is gone'),
   SLOT_AHEAD: loss('the slot has moved past what the log holds'),

@@ -19,6 +19,8 @@ export interface LocalPostgres {
   kill(signal: NodeJS.Signals): Promise<void>
   /** Starts again on the same port after a kill. */
   start(): Promise<void>
+  /** Ends it at once and without waiting, for the exit of the process. */
+  abandon(): void
 }
 
 export interface LocalPostgresOptions {
@@ -27,6 +29,8 @@ export interface LocalPostgresOptions {
   readonly settings?: Readonly<Record<string, string>>
   /** Lines of pg_hba.conf in front of the one that trusts everybody on loopback. */
   readonly hba?: readonly string[]
+  /** Out of reach of the Ctrl-C that the terminal sends to this process and its children. */
+  readonly ownProcessGroup?: boolean
 }
 
 const SETTINGS = {
@@ -72,7 +76,7 @@ export async function startLocalPostgres(options: LocalPostgresOptions): Promise
     const file = join(dataDirectory, 'pg_hba.conf')
     writeFileSync(file, `${options.hba.join('\n')}\n${readFileSync(file, 'utf8')}`)
   }
-  const server = new Server(native, dataDirectory, user)
+  const server = new Server({ native, data: dataDirectory, user, ownProcessGroup: options.ownProcessGroup ?? false })
   await server.start()
   return {
     host: '127.0.0.1',
@@ -86,6 +90,10 @@ export async function startLocalPostgres(options: LocalPostgresOptions): Promise
     kill: (signal) => server.kill(signal),
     async stop() {
       await server.kill('SIGINT')
+      rmSync(folder, { recursive: true, force: true })
+    },
+    abandon() {
+      void server.kill('SIGQUIT')
       rmSync(folder, { recursive: true, force: true })
     },
   }
@@ -138,17 +146,20 @@ function run(native: string, program: string, parameters: readonly string[], use
   })
 }
 
+interface ServerOptions {
+  readonly native: string
+  readonly data: string
+  readonly user: User | null
+  readonly ownProcessGroup: boolean
+}
+
 class Server {
-  readonly #native: string
-  readonly #data: string
-  readonly #user: User | null
+  readonly #options: ServerOptions
   #process: ChildProcess | null = null
   #exited: Promise<void> = Promise.resolve()
 
-  constructor(native: string, data: string, user: User | null) {
-    this.#native = native
-    this.#data = data
-    this.#user = user
+  constructor(options: ServerOptions) {
+    this.#options = options
   }
 
   get pid(): number {
@@ -157,11 +168,13 @@ class Server {
 
   /** Ready when it says so. */
   async start(): Promise<void> {
-    rmSync(join(this.#data, 'postmaster.pid'), { force: true })
-    const child = spawn(join(this.#native, 'bin', 'postgres'), ['-D', this.#data], {
-      ...this.#user,
-      cwd: this.#data,
+    const { native, data, user, ownProcessGroup } = this.#options
+    rmSync(join(data, 'postmaster.pid'), { force: true })
+    const child = spawn(join(native, 'bin', 'postgres'), ['-D', data], {
+      ...user,
+      cwd: data,
       stdio: ['ignore', 'ignore', 'pipe'],
+      detached: ownProcessGroup,
     })
     this.#process = child
     this.#exited = new Promise((resolve) => child.once('close', () => resolve()))

@@ -1,0 +1,35 @@
+/** What the commands of a pipeline make of their options: its connection and its names. */
+import { userInfo } from 'node:os'
+import { EvertError } from '../base/errors.js'
+import { type Config, NAME } from '../config.js'
+import { type ConnectionOptions, connectionOptions } from '../postgres/connection-options.js'
+import { slotName } from '../postgres/slot.js'
+
+export interface PipelineNames {
+  readonly connection: ConnectionOptions
+  readonly name: string
+  readonly slot: string
+  readonly publication: string
+}
+
+/** Errors: OPTION_INVALID. */
+export function pipelineNames(config: Config): PipelineNames {
+  const connection = connectionOptions(config.source, process.env, osUser())
+  const name = config.name ?? connection.database
+  if (!NAME.test(name)) {
+    throw new EvertError('OPTION_INVALID', {
+      message: `the database's name "${name}" cannot be the pipeline's: topics begin with it`,
+      hint: '--name: up to 100 letters, digits, _ and -',
+    })
+  }
+  return { connection, name, slot: config.slot ?? slotName(name), publication: config.publication ?? name }
+}
+
+/** A container's user may have no name. */
+function osUser(): string {
+  try {
+    return userInfo().username
+  } catch {
+    return 'postgres'
+  }
+}

@@ -1,0 +1,81 @@
+/** How evert tail shows a record: a JSON object a line, or a line for a person. */
+import pico from 'picocolors'
+import { unescapeIdentifier } from '../event/topic-name.js'
+import type { LogRecord } from '../log/log.js'
+
+/**
+ * {"topic","partition","offset","timestamp","key","value","headers"}, timestamp in milliseconds since 1970. Key and value are the
+ * log's own bytes: a number keeps all its digits.
+ */
+export function jsonLine(record: LogRecord): string {
+  const { topic, partition, offset, timestampMs, key, value } = record
+  const headers = Object.fromEntries(record.headers.map((header) => [header.key, header.value.toString()]))
+  return `{"topic":${JSON.stringify(topic)},"partition":${partition},"offset":${offset},"timestamp":${timestampMs},"key":${key?.toString() ?? 'null'},"value":${value?.toString() ?? 'null'},"headers":${JSON.stringify(headers)}}\n`
+}
+
+const OPERATIONS: Readonly<Record<string, string>> = {
+  c: pico.green('insert  '),
+  u: pico.yellow('update  '),
+  d: pico.red('delete  '),
+  r: pico.cyan('row     '),
+  t: pico.red('truncate'),
+  m: pico.magenta('message '),
+}
+
+/** The letter of the operation; empty for a tombstone. Every envelope begins with it. */
+export function operationOf({ value }: LogRecord): string {
+  return value === null ? '' : (/^\{"op":"([a-z])"/.exec(value.toString('latin1', 0, 16))?.[1] ?? '')
+}
+
+interface Envelope {
+  readonly before: Row | null
+  readonly after: Row | null
+  readonly unchanged?: readonly string[]
+  readonly message?: { readonly prefix: string; readonly content: string }
+  readonly source: { readonly position: string }
+}
+type Row = Readonly<Record<string, unknown>>
+
+/** `12:00:01.250 update public.cart {"customer":123,"product":999} …`, null for a tombstone, whose delete was shown. */
+export function readableLine(record: LogRecord): string | null {
+  if (record.value === null) return null
+  const time = pico.dim(new Date(record.timestampMs).toISOString().slice(11, 23))
+  return `${time} ${readableEvent(record)}\n`
+}
+
+/** `update public.cart {"customer":123,"product":999} quantity 3 → 4` */
+export function readableEvent(record: LogRecord): string {
+  const event = JSON.parse(quoteLongNumbers(record.value?.toString() ?? '{}')) as Envelope
+  const table = record.topic.split('.').slice(1).map(unescapeIdentifier).join('.')
+  const key = record.key === null ? '' : pico.dim(record.key.toString())
+  return `${OPERATIONS[operationOf(record)] ?? ''} ${pico.bold(table)} ${key} ${describe(event)}`
+}
+
+/** What a person wants to know that the key does not say. */
+function describe(event: Envelope): string {
+  const { before, after, unchanged, message } = event
+  if (message !== undefined) return `${message.prefix}: ${message.content}`
+  if (after === null) return ''
+  const old = Object.entries(after).filter(([name]) => before !== null && name in before)
+  const changed = old.filter(([name, value]) => !same(before?.[name], value))
+  const shown =
+    changed.length === 0
+      ? plain(after)
+      : changed.map(([name, value]) => `${name} ${pico.dim(plain(before?.[name]))} → ${plain(value)}`).join(', ')
+  return unchanged === undefined ? shown : `${shown} ${pico.dim(`unchanged: ${unchanged.join(', ')}`)}`
+}
+
+function same(a: unknown, b: unknown): boolean {
+  return JSON.stringify(a) === JSON.stringify(b)
+}
+
+function plain(value: unknown): string {
+  return JSON.stringify(value)
+}
+
+/** Numbers that a double would round are shown as text. */
+function quoteLongNumbers(json: string): string {
+  return json.replace(/"(?:[^"\\]|\\.)*"|-?\d{16,}(?![\d.eE])/g, (token) =>
+    token.startsWith('"') ? token : `"${token}"`,
+  )
+}
