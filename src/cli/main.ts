@@ -1,11 +1,13 @@
 /** The command line: which command, which options, which exit code. */
+import { setMaxListeners } from 'node:events'
 import { readFileSync } from 'node:fs'
 import yargs from 'yargs'
 import { EvertError, EXIT } from '../base/errors.js'
 import { createLogger, type Logger } from '../base/logger.js'
 import { nearest } from '../base/nearest.js'
 import { optionsOf } from '../config.js'
-import { type Command, COMMANDS } from './command.js'
+import type { Command } from './command.js'
+import { COMMANDS } from './commands.js'
 import { loadConfig } from './load-config.js'
 
 /** A stop that takes longer than this ends at once: nothing is lost by it. */
@@ -101,6 +103,8 @@ function readFile(path: string): string | null {
 /** Aborted by the first signal; the second one, or a stop that hangs, ends the process at once. */
 function stopSignal(logger: Logger): AbortSignal {
   const stop = new AbortController()
+  // Everything that waits listens to it.
+  setMaxListeners(0, stop.signal)
   const onSignal = (name: NodeJS.Signals): void => {
     if (stop.signal.aborted) process.exit(EXIT.failed)
     logger.info({ signal: name }, 'stopping')

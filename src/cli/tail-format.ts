@@ -47,20 +47,20 @@ export function readableLine(record: LogRecord): string | null {
 export function readableEvent(record: LogRecord): string {
   const event = JSON.parse(quoteLongNumbers(record.value?.toString() ?? '{}')) as Envelope
   const table = record.topic.split('.').slice(1).map(unescapeIdentifier).join('.')
-  const key = record.key === null ? '' : pico.dim(record.key.toString())
-  return `${OPERATIONS[operationOf(record)] ?? ''} ${pico.bold(table)} ${key} ${describe(event)}`
+  const key = record.key === null ? {} : (JSON.parse(quoteLongNumbers(record.key.toString())) as Row)
+  const shownKey = record.key === null ? '' : pico.dim(plain(key))
+  return `${OPERATIONS[operationOf(record)] ?? ''} ${pico.bold(table)} ${shownKey} ${describe(event, key)}`.trimEnd()
 }
 
-/** What a person wants to know that the key does not say. */
-function describe(event: Envelope): string {
-  const { before, after, unchanged, message } = event
-  if (message !== undefined) return `${message.prefix}: ${message.content}`
+/** What a person wants to know that the key does not say: what changed where the old row is known, else the new row. */
+function describe({ before, after, unchanged, message }: Envelope, key: Row): string {
+  if (message !== undefined) return `${message.prefix}: ${clip(message.content)}`
   if (after === null) return ''
-  const old = Object.entries(after).filter(([name]) => before !== null && name in before)
-  const changed = old.filter(([name, value]) => !same(before?.[name], value))
+  const columns = Object.entries(after).filter(([name]) => !(name in key))
+  const changed = columns.filter(([name, value]) => before !== null && name in before && !same(before[name], value))
   const shown =
     changed.length === 0
-      ? plain(after)
+      ? plain(Object.fromEntries(columns))
       : changed.map(([name, value]) => `${name} ${pico.dim(plain(before?.[name]))} → ${plain(value)}`).join(', ')
   return unchanged === undefined ? shown : `${shown} ${pico.dim(`unchanged: ${unchanged.join(', ')}`)}`
 }
@@ -69,8 +69,14 @@ function same(a: unknown, b: unknown): boolean {
   return JSON.stringify(a) === JSON.stringify(b)
 }
 
+const SHOWN_CHARACTERS = 60
+
+function clip(text: string): string {
+  return text.length <= SHOWN_CHARACTERS ? text : `${text.slice(0, 40)}… (${text.length} characters)`
+}
+
 function plain(value: unknown): string {
-  return JSON.stringify(value)
+  return JSON.stringify(value, (_, inner: unknown) => (typeof inner === 'string' ? clip(inner) : inner))
 }
 
 /** Numbers that a double would round are shown as text. */

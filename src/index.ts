@@ -1,0 +1,12 @@
+/** The package: what a program that embeds evert may use. Everything else may change with any release. */
+export { EvertError, type ErrorCode, ERRORS, EXIT } from './base/errors.js'
+export { createLogger, type Logger, silentLogger } from './base/logger.js'
+export { formatLsn, type Lsn, parseLsn } from './event/lsn.js'
+export type { Log, LogRecord, LogWriter, PartitionOffsets, Progress, ReadOptions, TopicDescription } from './log/log.js'
+export { type EmbeddedLogOptions, openEmbeddedLog } from './log/embedded/log.js'
+export { openKafkaLog } from './log/kafka/log.js'
+export type { KafkaOptions } from './log/kafka/options.js'
+export type { PipelineOptions } from './attempt.js'
+export { runPipeline } from './pipeline.js'
+export { type ConnectionOptions, connectionOptions } from './postgres/connection-options.js'
+export { type TablePatterns, tablePatterns } from './postgres/table-patterns.js'
