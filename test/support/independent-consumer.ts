@@ -1,0 +1,67 @@
+/** kafkajs as an independent read_committed consumer: what somebody else's program sees in the topics. */
+import { Kafka, logLevel } from 'kafkajs'
+
+export interface ConsumedRecord {
+  readonly topic: string
+  readonly partition: number
+  readonly offset: bigint
+  readonly key: string | null
+  readonly value: string | null
+  readonly headers: Readonly<Record<string, string>>
+}
+
+/** Everything that is committed in the topics now, partition by partition in offset order. */
+export async function consume(bootstrap: string, topics: readonly string[]): Promise<ConsumedRecord[]> {
+  const kafka = new Kafka({ brokers: bootstrap.split(','), logLevel: logLevel.NOTHING, retry: { retries: 20 } })
+  const admin = kafka.admin()
+  await admin.connect()
+  const waiting = new Set<string>()
+  const ends = new Map<string, bigint>()
+  for (const topic of topics) {
+    for (const { partition, high, low } of await admin.fetchTopicOffsets(topic)) {
+      if (BigInt(high) === BigInt(low)) continue
+      waiting.add(`${topic}/${partition}`)
+      ends.set(`${topic}/${partition}`, BigInt(high))
+    }
+  }
+  await admin.disconnect()
+  const records: ConsumedRecord[] = []
+  if (waiting.size === 0) return records
+  const consumer = kafka.consumer({ groupId: `oracle-${process.pid}-${performance.now()}`, readUncommitted: false })
+  await consumer.connect()
+  await consumer.subscribe({ topics: [...topics], fromBeginning: true })
+  await new Promise<void>((resolve, reject) => {
+    consumer.on(consumer.events.CRASH, ({ payload }) => {
+      if (!payload.restart) reject(payload.error)
+    })
+    // A commit marker is the last thing in a partition, and no record: the end of a batch fetched tells.
+    consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload }) => {
+      const place = `${payload.topic}/${payload.partition}`
+      if (BigInt(payload.lastOffset) + 1n >= (ends.get(place) ?? 0n)) waiting.delete(place)
+      if (waiting.size === 0) resolve()
+    })
+    consumer
+      .run({
+        autoCommit: false,
+        eachBatch: async ({ batch }) => {
+          for (const message of batch.messages) {
+            records.push({
+              topic: batch.topic,
+              partition: batch.partition,
+              offset: BigInt(message.offset),
+              key: message.key?.toString() ?? null,
+              value: message.value?.toString() ?? null,
+              headers: Object.fromEntries(
+                Object.entries(message.headers ?? {}).map(([name, value]) => [name, String(value)]),
+              ),
+            })
+          }
+        },
+      })
+      .catch(() => undefined) // The crash event says whether it comes back.
+  })
+  await consumer.disconnect()
+  return records.toSorted(
+    (a, b) => a.topic.localeCompare(b.topic) || a.partition - b.partition || Number(a.offset - b.offset),
+  )
+}
