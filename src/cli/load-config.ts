@@ -60,10 +60,12 @@ function requireKnown(
   }
 }
 
-function parse(option: Option, value: unknown, where: string): unknown {
-  const parsed = option.schema.safeParse(value)
-  if (parsed.success) return parsed.data
-  const reasons = [...new Set(parsed.error.issues.map((issue) => issue.message))].join('; ')
+/** A list in the file is what commas are elsewhere. */
+function parse(option: Option, given: unknown, where: string): unknown {
+  const value = Array.isArray(given) ? given.join(',') : given
+  const parsed = typeof value === 'object' ? null : option.schema.safeParse(value)
+  if (parsed?.success === true) return parsed.data
+  const reasons = [...new Set(parsed?.error.issues.map((issue) => issue.message) ?? ['not a single value'])].join('; ')
   const shown = option.secret === true || typeof value === 'object' ? 'its value' : `"${String(value)}"`
   throw new EvertError('OPTION_INVALID', {
     message: value === '' ? `${where} has no value` : `${where}: ${shown} will not do: ${reasons}`,

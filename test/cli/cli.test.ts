@@ -1,0 +1,192 @@
+/** The commands as somebody types them: real processes, a real Postgres, the embedded log. */
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { killAll, runCli, startCli } from '../support/cli.js'
+import { freshDatabase, type TestDatabase } from '../support/servers.js'
+
+let database: TestDatabase
+let directory: string
+
+beforeEach(async () => {
+  database = await freshDatabase()
+  directory = mkdtempSync(join(tmpdir(), 'evert-cli-'))
+  await database.query(
+    `create table cart (id int primary key, quantity bigint); insert into cart values (1, 9007199254740993)`,
+  )
+})
+
+afterEach(async () => {
+  killAll()
+  await database.drop()
+  rmSync(directory, { recursive: true, force: true })
+})
+
+const last = (text: string): unknown => JSON.parse(text.trim().split('\n').at(-1) ?? '')
+
+describe('evert', () => {
+  it('has help for every command, and a version', async () => {
+    const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
+    expect(await runCli(['--version'])).toMatchObject({ code: 0, stdout: `${version}\n` })
+    expect((await runCli(['--help'])).stdout).toMatch(/evert run .*evert init .*evert tail .*evert drop .*evert demo /s)
+    for (const command of ['run', 'init', 'tail', 'drop', 'demo']) {
+      const { code, stdout } = await runCli([command, '--help'])
+      expect({ code, stdout }).toMatchObject({
+        code: 0,
+        stdout: expect.stringMatching(/--log-level[^]*Examples:\s+evert/),
+      })
+    }
+  })
+
+  it.each([
+    [['rum'], 'OPTION_UNKNOWN', 'did you mean evert run?'],
+    [[], 'OPTION_MISSING', 'run | init'],
+    [['run', 'extra'], 'OPTION_UNKNOWN', 'evert run --help'],
+    [['run', '--tabels', 'x'], 'OPTION_UNKNOWN', 'did you mean --tables?'],
+    [['run', '--source', 'mysql://x'], 'OPTION_INVALID', 'postgres://'],
+    [['run', '--source', 'postgres://localhost/shop'], 'OPTION_MISSING', 'kafka://'],
+    [
+      ['run', '--source', 'postgres://localhost/shop', '--log', 'localhost:9092'],
+      'OPTION_INVALID',
+      'kafka://localhost',
+    ],
+    [['tail'], 'OPTION_MISSING', 'kafka://'],
+    [['tail', '--log', 'kafka://a:1', '--kafka-username', 'x'], 'OPTION_MISSING', '--kafka-sasl-mechanism'],
+  ])('refuses %j with exit code 2', async (parameters, code, hint) => {
+    const result = await runCli(parameters)
+    expect(result).toMatchObject({ code: 2, stdout: '' })
+    expect(last(result.stderr)).toMatchObject({ code, hint: expect.stringContaining(hint) })
+  })
+
+  it('runs, stops with 0 at SIGTERM, goes on, and shows its log as JSON', async () => {
+    const log = join(directory, 'log')
+    const parameters = ['run', '--source', database.url, '--log', log, '--partitions', '2']
+    const first = startCli(parameters)
+    await first.says('"streaming"')
+    first.process.kill('SIGTERM')
+    expect(await first.ended).toMatchObject({ code: 0, stdout: '' })
+
+    await database.query(`update cart set quantity = quantity + 1; delete from cart`)
+    const second = startCli(parameters)
+    await second.says('"streaming"')
+    const followed = startCli(['tail', '--log', log, '--json', '--from', 'beginning'])
+    const lines = async (count: number): Promise<Record<string, unknown>[]> => {
+      while (followed.stdout().split('\n').length <= count) await new Promise((resolve) => setTimeout(resolve, 20))
+      return followed
+        .stdout()
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line))
+    }
+    const records = await lines(4)
+    expect(followed.stdout()).toContain('"quantity":9007199254740993')
+    expect(records.map(({ value }) => (value as { op: string } | null)?.op ?? null)).toEqual(['r', 'u', 'd', null])
+    expect(Object.keys(records[0] ?? {})).toEqual([
+      'topic',
+      'partition',
+      'offset',
+      'timestamp',
+      'key',
+      'value',
+      'headers',
+    ])
+    expect(records[0]).toMatchObject({ topic: `${database.name}.public.cart`, key: { id: 1 }, headers: {} })
+
+    await database.query(`create table late (id int primary key)`)
+    await database.query(`insert into cart values (2, 2)`)
+    expect((await lines(5))[4]).toMatchObject({ key: { id: 2 }, value: { op: 'c' } })
+    followed.process.kill('SIGINT')
+    expect(await followed.ended).toMatchObject({ code: 0 })
+    second.process.kill('SIGINT')
+    expect(await second.ended).toMatchObject({ code: 0 })
+
+    const tail = async (...more: string[]): Promise<string[]> => {
+      const { code, stdout } = await runCli(['tail', '--log', log, '--exit-at-end', ...more])
+      expect(code).toBe(0)
+      return stdout.split('\n').filter((line) => line !== '')
+    }
+    expect(await tail('--table', 'cart', '--json', '--operation', 'u,d')).toHaveLength(2)
+    expect(await tail('--key', '{ "id": 2 }', '--json')).toHaveLength(1)
+    const deletion = records[2]?.['value'] as { readonly source: { readonly position: string } }
+    expect(await tail('--from', deletion.source.position, '--json')).toHaveLength(3)
+    expect((await tail()).join('\n')).toMatch(/row +public\.cart \{"id":1\}[^]*update[^]*delete[^]*insert/)
+    expect(await runCli(['tail', '--log', log, '--table', 'public.card', '--exit-at-end'])).toMatchObject({ code: 1 })
+  })
+
+  it('shows no password in its parameters, and none in its logs', async () => {
+    const url = new URL(database.url)
+    url.password = 'hunter2'
+    const running = startCli(['run', '--source', url.href, '--log', join(directory, 'log'), '--log-level', 'debug'])
+    await running.says('"streaming"')
+    const shown = readFileSync(`/proc/${running.process.pid}/cmdline`, 'utf8')
+    expect(shown).toContain('evert run')
+    expect(shown).not.toContain('hunter2')
+    running.process.kill('SIGTERM')
+    expect((await running.ended).stderr).not.toContain('hunter2')
+  })
+
+  it('waits as a standby while another one of the same name runs, and takes over', async () => {
+    const parameters = ['run', '--source', database.url, '--log', join(directory, 'log')]
+    const first = startCli(parameters)
+    await first.says('"streaming"')
+    const second = startCli(parameters)
+    await second.says('standing by')
+    expect(second.stderr()).toMatch(/"holder":"pid \d+ \(evert/)
+    first.process.kill('SIGKILL')
+    await second.says('"streaming"')
+    second.process.kill('SIGTERM')
+    expect(await second.ended).toMatchObject({ code: 0 })
+  })
+
+  it('makes what it needs with init, publishes from there, and removes it with drop', async () => {
+    const log = join(directory, 'log')
+    const made = await runCli(['init', '--source', database.url, '--json'])
+    expect(made.code).toBe(0)
+    expect(
+      JSON.parse(made.stdout).steps.map(({ step, state }: { step: string; state: string }) => [step, state]),
+    ).toEqual([
+      ['server', 'found'],
+      ['publication', 'created'],
+      ['select', 'found'],
+      ['slot', 'created'],
+    ])
+    await database.query('insert into cart values (2, 2)')
+    const running = startCli(['run', '--source', database.url, '--log', log])
+    await running.says('"streaming"')
+    expect(await runCli(['drop', '--source', database.url, '--log', log, '--yes'])).toMatchObject({ code: 69 })
+    running.process.kill('SIGTERM')
+    await running.ended
+    const { stdout } = await runCli(['tail', '--log', log, '--exit-at-end', '--json'])
+    const rows = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line).value)
+    // The insert came after the slot and before the snapshot: the stream has it, and the snapshot too.
+    expect(rows.map(({ op, after }) => [op, after.id])).toEqual([
+      ['c', 2],
+      ['r', 1],
+      ['r', 2],
+    ])
+
+    const shown = await runCli(['drop', '--source', database.url, '--log', log, '--topics'])
+    expect(shown).toMatchObject({ code: 2, stdout: expect.stringMatching(/slot[^]*publication[^]*topic[^]*progress/) })
+    const dropped = await runCli(['drop', '--source', database.url, '--log', log, '--topics', '--yes'])
+    expect(dropped.code).toBe(0)
+    expect(await database.query(`select 1 from pg_replication_slots where slot_name = '${database.name}'`)).toEqual([])
+    expect(await database.query('select 1 from pg_publication')).toEqual([])
+    const nothing = await runCli(['drop', '--source', database.url, '--log', log, '--yes'])
+    expect(nothing).toMatchObject({ code: 0, stdout: expect.stringContaining('nothing') })
+  })
+
+  it('plays the demo, finds nothing missing, repeated or out of order, and cleans up', async () => {
+    // The server's user must get through.
+    chmodSync(directory, 0o755)
+    const { code, stdout } = await runCli(['demo', '--seconds', '2', '--json'], { TMPDIR: directory })
+    expect({ code, summary: last(stdout) }).toMatchObject({
+      code: 0,
+      summary: { missing: 0, repeated: 0, outOfOrder: 0 },
+    })
+    expect((last(stdout) as { transactions: number }).transactions).toBeGreaterThan(10)
+    expect(readdirSync(directory)).toEqual([])
+  })
+})
