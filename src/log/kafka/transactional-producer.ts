@@ -18,6 +18,8 @@ interface StampedBatch {
 /** Sequence numbers wrap around at 2^31. */
 const SEQUENCE_MASK = 0x7fffffff
 const FIRST_RETRY_MS = 2
+/** A broker remembers the last five batches of a producer in a partition: what is sent again behind more than that is not known again. */
+const BATCHES_IN_FLIGHT = 5
 
 export class TransactionalProducer {
   readonly #cluster: Cluster
@@ -28,6 +30,11 @@ export class TransactionalProducer {
   #epoch = -1
   /** The next sequence number by partition, from the first batch of this producer on. */
   readonly #sequences = new Map<string, number>()
+  /**
+   * Partitions in which a broker has taken a batch of this producer. Until then it takes any sequence number for the first: were
+   * the first of two batches refused, because the leader is new, it would take the second in its place.
+   */
+  readonly #known = new Set<string>()
   /** Partitions that the open log transaction has. */
   readonly #added = new Set<string>()
   #openedMs: number | null = null
@@ -142,21 +149,18 @@ export class TransactionalProducer {
   async #produce(batches: readonly StampedBatch[]): Promise<void> {
     let left = batches
     const object = `topic "${batches[0]?.topic ?? ''}"`
-    await this.#cluster.retry(
-      { object },
-      async () => {
-        const round = await this.#round(left)
-        left = round.left
-        if (round.failure !== null) throw round.failure
-      },
-      { signal: this.#signal },
-    )
+    const work = async (): Promise<void> => {
+      const round = await this.#round(left)
+      left = round.left
+      if (round.failure !== null) throw round.failure
+    }
+    while (left.length > 0) await this.#cluster.retry({ object }, work, { signal: this.#signal })
   }
 
   async #round(batches: readonly StampedBatch[]): Promise<{ left: StampedBatch[]; failure: unknown }> {
     const requests = await this.#requests(batches)
     let failure: unknown = requests.failure
-    const undelivered = new Set(requests.homeless)
+    const undelivered = new Set([...requests.homeless, ...requests.later])
     // Partitions that failed in this round: what follows in them is out of order for the broker, and comes again too.
     const broken = new Set(requests.homeless.map(partitionKey))
     const results = await Promise.all(
@@ -175,7 +179,10 @@ export class TransactionalProducer {
         const code = answers.find(
           (answer) => answer.topic === entry.topic && answer.partition === entry.partition,
         )?.error
-        if (code === CODE.none || code === CODE.duplicateSequence) continue
+        if (code === CODE.none || code === CODE.duplicateSequence) {
+          this.#known.add(key)
+          continue
+        }
         const passing =
           code === undefined || isPassingCode(code) || (code === CODE.outOfOrderSequence && broken.has(key))
         if (!passing) throw this.#refused(entry, code)
@@ -196,14 +203,24 @@ export class TransactionalProducer {
   /** One request per leader holds at most one batch of a partition, so the n-th batch of each goes into the n-th request. */
   async #requests(batches: readonly StampedBatch[]): Promise<{
     sent: { broker: Broker; entries: StampedBatch[] }[]
+    /** Whose partition has no leader now. */
     homeless: StampedBatch[]
+    /** For the next round. */
+    later: StampedBatch[]
     failure: unknown
   }> {
     const requests = new Map<string, { broker: Broker; entries: StampedBatch[] }>()
     const counts = new Map<string, number>()
     const homeless: StampedBatch[] = []
+    const later: StampedBatch[] = []
     let failure: unknown = null
     for (const batch of batches) {
+      const key = partitionKey(batch)
+      const turn = counts.get(key) ?? 0
+      if (turn === (this.#known.has(key) ? BATCHES_IN_FLIGHT : 1)) {
+        later.push(batch)
+        continue
+      }
       const leader = await this.#cluster.leader(batch.topic, batch.partition).catch((error: unknown) => {
         if (!isPassing(error)) throw error
         failure ??= error
@@ -215,15 +232,13 @@ export class TransactionalProducer {
         homeless.push(batch)
         continue
       }
-      const key = partitionKey(batch)
-      const turn = counts.get(key) ?? 0
       counts.set(key, turn + 1)
       const place = `${turn}/${leader.id}`
       const request = requests.get(place)
       if (request === undefined) requests.set(place, { broker: leader.broker, entries: [batch] })
       else request.entries.push(batch)
     }
-    return { sent: [...requests.values()], homeless, failure }
+    return { sent: [...requests.values()], homeless, later, failure }
   }
 }
 
