@@ -55,7 +55,14 @@ function fetchJars(): string {
 }
 
 export async function startKafka(
-  options: { readonly brokers?: 1 | 3; readonly settings?: Readonly<Record<string, string>> } = {},
+  options: {
+    readonly brokers?: 1 | 3
+    readonly settings?: Readonly<Record<string, string>>
+    /** A listener besides the plain one, by the name SECURE. */
+    readonly secure?: { readonly port: number; readonly protocol: 'SASL_SSL' | 'SASL_PLAINTEXT' | 'SSL' }
+    /** SCRAM users: `SCRAM-SHA-256=[name=…,password=…]`. */
+    readonly scram?: readonly string[]
+  } = {},
 ): Promise<KafkaCluster> {
   const lib = fetchJars()
   const count = options.brokers ?? 1
@@ -77,6 +84,8 @@ export async function startKafka(
         folder: join(folder, `broker-${place.id}`),
         replicas: count,
         settings: options.settings ?? {},
+        secure: options.secure ?? null,
+        scram: options.scram ?? [],
       }),
   )
   await Promise.all(brokers.map((broker) => broker.start()))
@@ -99,6 +108,8 @@ interface BrokerOptions {
   readonly folder: string
   readonly replicas: number
   readonly settings: Readonly<Record<string, string>>
+  readonly secure: { readonly port: number; readonly protocol: string } | null
+  readonly scram: readonly string[]
 }
 
 class Broker implements KafkaBroker {
@@ -121,6 +132,7 @@ class Broker implements KafkaBroker {
       'abcdefghijklmnopqrstuQ',
       '-c',
       this.#file('server.properties'),
+      ...options.scram.flatMap((user) => ['--add-scram', user]),
     ])
   }
 
@@ -167,14 +179,15 @@ class Broker implements KafkaBroker {
 }
 
 function properties(options: BrokerOptions): string {
-  const { id, port, controller, voters, folder, replicas } = options
+  const { id, port, controller, voters, folder, replicas, secure } = options
+  const secureListener = secure === null ? '' : `,SECURE://localhost:${secure.port}`
   const lines = {
     'process.roles': 'broker,controller',
     'node.id': id,
     'controller.quorum.voters': voters,
-    listeners: `PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controller}`,
-    'advertised.listeners': `PLAINTEXT://127.0.0.1:${port}`,
-    'listener.security.protocol.map': 'CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT',
+    listeners: `PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controller}${secureListener}`,
+    'advertised.listeners': `PLAINTEXT://127.0.0.1:${port}${secureListener}`,
+    'listener.security.protocol.map': `CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURE:${secure?.protocol ?? 'PLAINTEXT'}`,
     'controller.listener.names': 'CONTROLLER',
     'inter.broker.listener.name': 'PLAINTEXT',
     'log.dirs': join(folder, 'data'),

@@ -1,4 +1,5 @@
 /** Errors of Kafka: which pass by themselves, and what the others mean. https://kafka.apache.org/protocol#protocol_error_codes */
+import { isNativeError } from 'node:util/types'
 import { EvertError } from '../../base/errors.js'
 
 /** Codes that evert acts on, by Kafka's own names. */
@@ -15,6 +16,8 @@ export const CODE = {
   topicAuthorizationFailed: 29,
   clusterAuthorizationFailed: 31,
   invalidTimestamp: 32,
+  unsupportedSaslMechanism: 33,
+  illegalSaslState: 34,
   topicAlreadyExists: 36,
   invalidPartitions: 37,
   invalidReplicationFactor: 38,
@@ -27,6 +30,7 @@ export const CODE = {
   invalidTransactionTimeout: 50,
   concurrentTransactions: 51,
   transactionalIdAuthorizationFailed: 53,
+  saslAuthenticationFailed: 58,
   unknownProducerId: 59,
   producerFenced: 90,
 } as const
@@ -57,7 +61,7 @@ export function isPassingCode(code: number): boolean {
 
 function noResponse(error: unknown): boolean {
   return (
-    error instanceof Error &&
+    isNativeError(error) &&
     'code' in error &&
     typeof error.code === 'string' &&
     (NO_RESPONSE.test(error.code) || /^E[A-Z]+$/.test(error.code))
@@ -66,7 +70,7 @@ function noResponse(error: unknown): boolean {
 
 /** Messages of an error and of everything behind it. */
 function texts(error: unknown): string {
-  if (!(error instanceof Error)) return ''
+  if (!isNativeError(error)) return ''
   const inner = 'errors' in error && Array.isArray(error.errors) ? error.errors.map(texts) : []
   const code = 'code' in error ? String(error.code) : ''
   return [code, error.message, texts(error.cause), ...inner].filter((text) => text !== '').join(': ')
@@ -93,11 +97,7 @@ export function kafkaError(error: unknown, asked: Asked): EvertError {
   if (code !== undefined) return codeError(code, asked, error)
   const said = texts(error)
   if (isAuthentication(error)) {
-    return new EvertError('LOG_AUTHENTICATION', {
-      message: `Kafka refused the credentials: ${said}`,
-      hint: 'check --kafka-sasl-mechanism, --kafka-username and --kafka-password',
-      cause: error,
-    })
+    return credentialsRefused(said, error)
   }
   if (isTls(error)) {
     return new EvertError('LOG_TLS', {
@@ -107,6 +107,14 @@ export function kafkaError(error: unknown, asked: Asked): EvertError {
     })
   }
   return new EvertError('LOG_UNAVAILABLE', { message: `${asked.object} is not available: ${said}`, cause: error })
+}
+
+function credentialsRefused(said: string, cause: unknown): EvertError {
+  return new EvertError('LOG_AUTHENTICATION', {
+    message: `Kafka refused the credentials: ${said}`,
+    hint: 'check --kafka-sasl-mechanism, --kafka-username and --kafka-password (or --kafka-token)',
+    cause,
+  })
 }
 
 /** An error code that does not pass. */
@@ -152,6 +160,10 @@ export function codeError(code: number, asked: Asked, cause?: unknown): EvertErr
         `${asked.object}: --transaction-timeout is longer than the broker's transaction.max.timeout.ms`,
         'a shorter --transaction-timeout, or a larger transaction.max.timeout.ms',
       )
+    case CODE.unsupportedSaslMechanism:
+    case CODE.illegalSaslState:
+    case CODE.saslAuthenticationFailed:
+      return credentialsRefused(`error ${code}`, cause)
     case CODE.invalidTimestamp:
       return make(
         'LOG_CONFIGURATION',
