@@ -1,4 +1,5 @@
 /** One drain by evert, in a process of its own: from the first change it reads to the commit of the last, as JSON on stdout. */
+import { setFlagsFromString } from 'node:v8'
 import { createLogger } from '../dist/base/logger.js'
 import { parseLsn } from '../dist/event/lsn.js'
 import { openKafkaLog } from '../dist/log/kafka/log.js'
@@ -6,6 +7,8 @@ import { runPipeline } from '../dist/pipeline.js'
 import { connectionOptions } from '../dist/postgres/connection-options.js'
 import { tablePatterns } from '../dist/postgres/table-patterns.js'
 
+// As bin/evert.js does.
+setFlagsFromString('--semi-space-growth-factor=1')
 const [url = '', kafka = '', slot = '', target = ''] = process.argv.slice(2)
 const [host = '', port = ''] = kafka.split(':')
 const end = parseLsn(target) ?? 0n

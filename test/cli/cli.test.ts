@@ -17,7 +17,7 @@ beforeEach(async () => {
 })
 
 afterEach(async () => {
-  killAll()
+  await killAll()
   await database.drop()
   rmSync(directory, { recursive: true, force: true })
 })

@@ -22,7 +22,7 @@ beforeEach(async () => {
 })
 
 afterEach(async () => {
-  killAll()
+  await killAll()
   await database.drop()
 })
 

@@ -20,11 +20,14 @@ export interface RunningCli {
   readonly ended: Promise<CliResult>
 }
 
-const running = new Set<ChildProcess>()
+const running = new Map<ChildProcess, Promise<CliResult>>()
 
-/** Kills what a failed test left behind. */
-export function killAll(): void {
-  for (const child of running) child.kill('SIGKILL')
+/** Kills what a test left running, and waits until it is gone. */
+export async function killAll(): Promise<void> {
+  for (const [child, ended] of running) {
+    child.kill('SIGKILL')
+    await ended
+  }
 }
 
 export function startCli(
@@ -36,7 +39,6 @@ export function startCli(
     env: { PATH: process.env['PATH'], HOME: '/nonexistent', ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
-  running.add(child)
   let stdout = ''
   let stderr = ''
   const listeners = new Set<() => void>()
@@ -51,6 +53,7 @@ export function startCli(
       resolve({ code, stdout, stderr })
     })
   })
+  running.set(child, ended)
   return {
     process: child,
     stdout: () => stdout,
