@@ -1,14 +1,15 @@
 /** One drain by evert, in a process of its own: from the first change it reads to the commit of the last, as JSON on stdout. */
 import { setFlagsFromString } from 'node:v8'
-import { createLogger } from '../dist/base/logger.js'
-import { parseLsn } from '../dist/event/lsn.js'
-import { openKafkaLog } from '../dist/log/kafka/log.js'
-import { runPipeline } from '../dist/pipeline.js'
-import { connectionOptions } from '../dist/postgres/connection-options.js'
-import { tablePatterns } from '../dist/postgres/table-patterns.js'
 
 // As bin/evert.js does.
 setFlagsFromString('--semi-space-growth-factor=1')
+const { createLogger } = await import('../dist/base/logger.js')
+const { parseLsn } = await import('../dist/event/lsn.js')
+const { openKafkaLog } = await import('../dist/log/kafka/log.js')
+const { runPipeline } = await import('../dist/pipeline.js')
+const { connectionOptions } = await import('../dist/postgres/connection-options.js')
+const { tablePatterns } = await import('../dist/postgres/table-patterns.js')
+
 const [url = '', kafka = '', slot = '', target = ''] = process.argv.slice(2)
 const [host = '', port = ''] = kafka.split(':')
 const end = parseLsn(target) ?? 0n
@@ -37,7 +38,7 @@ await runPipeline({
       transactionTimeoutMs: 900_000,
       logger,
     }),
-  limits: { bytes: Number(process.env['BATCH_BYTES'] ?? 4 << 20), ageMs: Number(process.env['BATCH_AGE'] ?? 0) },
+  limits: { bytes: Number(process.env['BATCH_BYTES'] ?? 2 << 20), ageMs: Number(process.env['BATCH_AGE'] ?? 0) },
   logger,
   signal: stop.signal,
   onStreaming: () => {

@@ -1,0 +1,81 @@
+/** Three brokers, killed one after the other under load: no change is lost, none repeated, the order holds. */
+import { killAll, startCli } from '../support/cli.js'
+import { consume } from '../support/independent-consumer.js'
+import { type KafkaCluster, startKafka } from '../support/kafka.js'
+import { describeKafka, freshDatabase, type TestDatabase } from '../support/servers.js'
+
+let database: TestDatabase
+let kafka: KafkaCluster
+
+describeKafka('three brokers', () => {
+  beforeAll(async () => {
+    kafka = await startKafka({
+      brokers: 3,
+      settings: { 'min.insync.replicas': '2', 'broker.session.timeout.ms': '6000' },
+    })
+    database = await freshDatabase()
+    await database.query('create table item (id int primary key, n int not null)')
+    await database.query('insert into item select g, 0 from generate_series(1, 100) g')
+  }, 120_000)
+
+  afterAll(async () => {
+    await killAll()
+    await database.drop()
+    await kafka.stop()
+  })
+
+  it('may each be killed under load: every change comes once, and in order', async () => {
+    const log = `kafka://${kafka.bootstrap}`
+    const evert = startCli(['run', '--source', database.url, '--log', log, '--partitions', '6'], {
+      EVERT_REPLICATION_FACTOR: '3',
+    })
+    await evert.says('"streaming"')
+    const stop = new AbortController()
+    let turns = 0
+    const writing = (async () => {
+      const client = await database.client()
+      for (; !stop.signal.aborted; turns++) {
+        await client.query(`update item set n = n + 1 where id % 10 = ${turns % 10}`)
+        // Bounds what the consumer has to hold.
+        await new Promise((resolve) => setTimeout(resolve, 5))
+      }
+    })()
+    for (const broker of kafka.brokers) {
+      const before = turns
+      await broker.kill('SIGKILL')
+      // Written while a broker is away, and again when it is back.
+      while (turns < before + 300) await new Promise((resolve) => setTimeout(resolve, 20))
+      await broker.start()
+      await published()
+    }
+    stop.abort()
+    await writing
+    await published()
+    evert.process.kill('SIGTERM')
+    expect(await evert.ended).toMatchObject({ code: 0 })
+
+    const last = new Map<number, number>()
+    const wrong: string[] = []
+    for (const { value } of await consume(kafka.bootstrap, [`${database.name}.public.item`])) {
+      const { after } = JSON.parse(value ?? '{}')
+      const before = last.get(after.id)
+      if (after.n !== (before === undefined ? 0 : before + 1)) wrong.push(`${after.id}: ${before} → ${after.n}`)
+      last.set(after.id, after.n)
+    }
+    expect(wrong).toEqual([])
+    const rows = await database.query('select id, n from item')
+    expect(rows.filter((row) => last.get(Number(row['id'])) !== Number(row['n']))).toEqual([])
+  }, 300_000)
+})
+
+/** Waits until everything that was committed so far is in the log. */
+async function published(): Promise<void> {
+  const [row] = await database.query(`select pg_logical_emit_message(true, 'test', 'mark')::text as lsn`)
+  for (;;) {
+    const rows = await database.query(
+      `select 1 from pg_replication_slots where slot_name = '${database.name}' and confirmed_flush_lsn >= '${row?.['lsn'] ?? ''}'`,
+    )
+    if (rows.length === 1) return
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+}
