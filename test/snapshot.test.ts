@@ -1,0 +1,167 @@
+/** Promise 5: a snapshot never travels back in time, and nothing falls between it and the stream. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { silentLogger } from '../src/base/logger.js'
+import { openEmbeddedLog } from '../src/log/embedded/log.js'
+import type { Log } from '../src/log/log.js'
+import { readAll, startPipeline } from './support/pipeline.js'
+import { startPostgres } from './support/postgres.js'
+import { freshDatabase, type TestDatabase } from './support/servers.js'
+
+const ROWS = 40_000
+let directory: string
+const openLog = (): Promise<Log> => openEmbeddedLog({ directory, topics: { partitions: 1 } })
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'evert-log-'))
+})
+
+afterEach(() => {
+  rmSync(directory, { recursive: true, force: true })
+})
+
+interface Seen {
+  readonly op: string
+  readonly id: number
+  readonly n: number
+  readonly position: string
+}
+
+async function seen(database: TestDatabase): Promise<Seen[]> {
+  const log = await openLog()
+  const records = await readAll(log, `${database.name}.public.item`)
+  await log.close()
+  return records.map(({ value }) => {
+    const { op, after, source } = JSON.parse(String(value))
+    return { op, id: after.id, n: after.n, position: source.position }
+  })
+}
+
+/** In one partition: positions grow, and no row shows an older state of its key after a newer one. */
+function requireForwards(events: readonly Seen[]): void {
+  const state = new Map<number, number>()
+  let position = ''
+  const wrong: Seen[] = []
+  for (const event of events) {
+    if (event.position <= position || event.n < (state.get(event.id) ?? 0)) wrong.push(event)
+    position = event.position
+    state.set(event.id, event.n)
+  }
+  expect(wrong).toEqual([])
+}
+
+describe('a first snapshot', () => {
+  it('that is interrupted starts again, says so, and leaves one slot', async () => {
+    const database = await freshDatabase()
+    await database.query(
+      `create table item (id int primary key, n int); insert into item select g, 0 from generate_series(1, ${ROWS}) g`,
+    )
+    let interrupted = (): void => undefined
+    const interruption = new Promise<void>((resolve) => (interrupted = resolve))
+    const first = startPipeline(database, { openLog, limits: { bytes: 65_536, ageMs: 0 }, onCommit: interrupted })
+    await interruption
+    expect(await first.stop()).toBeUndefined()
+    const before = await seen(database)
+    expect(before.length).toBeGreaterThan(0)
+    expect(before.length).toBeLessThan(ROWS)
+
+    await database.query('update item set n = n + 1 where id % 100 = 1')
+    const warnings: string[] = []
+    const logger = { ...silentLogger, warn: (_: object, message: string) => void warnings.push(message) }
+    const second = startPipeline(database, { openLog, logger })
+    // The stream up to the new snapshot comes first; only what is behind it tells that the snapshot is in the log.
+    await second.caughtUp()
+    await second.caughtUp()
+    expect(await second.stop()).toBeUndefined()
+    expect(warnings).toEqual([expect.stringContaining('interrupted')])
+
+    const events = await seen(database)
+    requireForwards(events)
+    const again = events.slice(before.length).filter(({ op }) => op === 'r')
+    expect(new Set(again.map(({ id }) => id)).size).toBe(ROWS)
+    expect(again.length).toBe(ROWS)
+    expect(again.filter(({ id, n }) => n !== (id % 100 === 1 ? 1 : 0))).toEqual([])
+    expect(
+      await database.query(`select slot_name from pg_replication_slots where database = '${database.name}'`),
+    ).toEqual([{ slot_name: database.name }])
+    await database.drop()
+  })
+
+  it('loses nothing where commits wait for a synchronous standby, in the WAL before any snapshot sees them', async () => {
+    const server = await startPostgres({
+      settings: { synchronous_standby_names: 'nobody', synchronous_commit: 'local' },
+    })
+    const database = await freshDatabase(server.url('postgres'))
+    await database.query('create table item (id int primary key, n int); insert into item values (1, 0), (2, 0)')
+    await database.query(`create publication "${database.name}" for table item`)
+    await database.query(`select pg_create_logical_replication_slot('${database.name}', 'pgoutput')`)
+    // Each hangs in its COMMIT: in the WAL and in the stream, but not yet visible.
+    const sessions = [await database.client(), await database.client()]
+    const hanging = [`insert into item values (3, 0)`, `update item set n = 1 where id = 1`].map(
+      async (statement, i) => {
+        await sessions[i]?.query('set synchronous_commit = on')
+        await sessions[i]?.query(statement)
+      },
+    )
+    const hung = `from pg_stat_activity where wait_event = 'SyncRep' and datname = '${database.name}'`
+    while ((await database.query(`select 1 ${hung}`)).length < 2)
+      await new Promise((resolve) => setTimeout(resolve, 20))
+
+    const said: string[] = []
+    const logger = { ...silentLogger, warn: (_: object, message: string) => void said.push(message) }
+    const pipeline = startPipeline(database, { openLog, logger })
+    while (!said.some((message) => message.includes('waits for')))
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    await database.query(`select pg_cancel_backend(pid) ${hung}`)
+    await Promise.all(hanging)
+    await pipeline.caughtUp()
+    await pipeline.caughtUp()
+    expect(await pipeline.stop()).toBeUndefined()
+    const events = await seen(database)
+    requireForwards(events)
+    const last = new Map(events.map(({ id, n }) => [id, n]))
+    expect([...last].toSorted(([a], [b]) => a - b)).toEqual([
+      [1, 1],
+      [2, 0],
+      [3, 0],
+    ])
+    for (const op of ['c', 'u']) expect(events.filter((event) => event.op === op)).toHaveLength(1)
+    await database.drop()
+    await server.stop()
+  })
+
+  it('is left out with --snapshot none', async () => {
+    const database = await freshDatabase()
+    await database.query('create table item (id int primary key, n int); insert into item values (1, 0)')
+    const pipeline = startPipeline(database, { openLog, snapshot: 'none' })
+    await pipeline.caughtUp()
+    await database.query('insert into item values (2, 0)')
+    await pipeline.caughtUp()
+    expect(await pipeline.stop()).toBeUndefined()
+    expect((await seen(database)).map(({ op, id }) => [op, id])).toEqual([['c', 2]])
+    await database.drop()
+  })
+
+  it('has rows of every published table: partitioned, inherited, with a row filter or a column list', async () => {
+    const database = await freshDatabase()
+    await database.query(`
+      create table item (id int primary key, n int) partition by range (id);
+      create table item_low partition of item for values from (0) to (100);
+      create table item_high partition of item for values from (100) to (200);
+      insert into item values (1, 1), (101, 2), (150, 3);
+      create publication "${database.name}" for table item (id, n) where (id < 150) with (publish_via_partition_root = true)`)
+    const pipeline = startPipeline(database, { openLog })
+    await pipeline.caughtUp()
+    await database.query('insert into item values (2, 4), (102, 5), (151, 6)')
+    await pipeline.caughtUp()
+    expect(await pipeline.stop()).toBeUndefined()
+    expect((await seen(database)).map(({ op, id }) => [op, id])).toEqual([
+      ['r', 1],
+      ['r', 101],
+      ['c', 2],
+      ['c', 102],
+    ])
+    await database.drop()
+  })
+})
