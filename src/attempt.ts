@@ -19,6 +19,7 @@ import { type BatchLimits, ReplicationStream } from './postgres/replication-stre
 import { identifySystem, inspectServer, requireServer, type Server, type SystemIdentity } from './postgres/server.js'
 import {
   blockingTransactions,
+  cancelBackend,
   type CreatedSlot,
   createSlot,
   describeHolder,
@@ -97,7 +98,12 @@ async function start(options: PipelineOptions, closers: Closers): Promise<Attemp
   requireServer(server, options.connection)
   const tables = await tablesToPublish(options, connection, server)
   const log = closers.add(await options.openLog(), (l) => l.close())
+  // Nothing is written yet that a stop would have to wait for.
+  const abandon = (): void => void log.close().catch(() => undefined)
+  signal.addEventListener('abort', abandon, { once: true })
   await log.createTopics(tables.map((table) => topicRequest(name, table.relation)))
+  signal.removeEventListener('abort', abandon)
+  signal.throwIfAborted()
 
   await standBy(options, connection)
   const replication = await openReplication(options, closers)
@@ -224,11 +230,20 @@ interface CreateOptions extends Omit<PipelineOptions, 'connection'> {
   readonly server: Server
 }
 
-/** A slot's creation waits for every running transaction: say for whom. */
+/** A slot's creation waits for every running transaction: say for whom, and end it with us, or the server would make the slot later. */
 async function sayWhatIsWaitedFor<T>(
-  options: { connection: Connection; logger: Logger },
+  options: {
+    connection: Connection
+    replication: { readonly connection: Connection }
+    logger: Logger
+    signal: AbortSignal
+  },
   creation: Promise<T>,
 ): Promise<T> {
+  const cancel = (): void => {
+    cancelBackend(options.connection, options.replication.connection.processId).catch(() => undefined)
+  }
+  options.signal.addEventListener('abort', cancel, { once: true })
   const timer = setInterval(() => {
     void blockingTransactions(options.connection).then(
       (transactions) => options.logger.warn({ transactions }, 'the slot waits for transactions that are running'),
@@ -239,6 +254,7 @@ async function sayWhatIsWaitedFor<T>(
     return await creation
   } finally {
     clearInterval(timer)
+    options.signal.removeEventListener('abort', cancel)
   }
 }
 
@@ -316,7 +332,7 @@ async function openSnapshot(
   try {
     const slot = { name: `evert_snapshot_${replication.processId}`, temporary: true, exportSnapshot: true }
     const { consistentPoint, snapshotName } = await sayWhatIsWaitedFor(
-      { connection: at.connection, logger: options.logger },
+      { ...options, connection: at.connection, replication: { connection: replication } },
       createSlot(replication, slot),
     )
     const reader = await adopt(options, snapshotName, at.closers)

@@ -137,6 +137,11 @@ export async function blockingTransactions(connection: Connection): Promise<stri
   )
 }
 
+/** Ends the statement that a backend of the same role runs. */
+export async function cancelBackend(connection: Connection, pid: number): Promise<void> {
+  await connection.query(sql('cancel', { pid: String(pid) }))
+}
+
 function describe(what: string, facts: readonly string[]): string {
   return `${what} (${facts.filter((fact) => fact !== '').join(', ')})`
 }

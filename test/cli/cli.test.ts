@@ -2,6 +2,7 @@
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { freePort } from '../../src/cli/local-postgres.js'
 import { killAll, runCli, startCli } from '../support/cli.js'
 import { freshDatabase, type TestDatabase } from '../support/servers.js'
 
@@ -123,6 +124,30 @@ describe('evert', () => {
     expect(shown).not.toContain('hunter2')
     running.process.kill('SIGTERM')
     expect((await running.ended).stderr).not.toContain('hunter2')
+  })
+
+  it('stops with 0 while its slot waits for a transaction, and leaves no slot', async () => {
+    const session = await database.client()
+    await session.query('begin')
+    await session.query('insert into cart values (9, 9)')
+    const running = startCli(['run', '--source', database.url, '--log', join(directory, 'log')])
+    await running.says('waits for transactions')
+    running.process.kill('SIGTERM')
+    expect(await running.ended).toMatchObject({ code: 0 })
+    await session.query('commit')
+    const slots = `select active from pg_replication_slots where slot_name = '${database.name}'`
+    while ((await database.query(slots)).length > 0) await database.query('select pg_sleep(0.05)')
+  })
+
+  it('stops with 0 while no broker answers', async () => {
+    const kafka = `kafka://127.0.0.1:${await freePort()}`
+    const running = startCli(['run', '--source', database.url, '--log', kafka])
+    await running.says('"starting"')
+    // It is in the middle of asking; when exactly does not matter.
+    await new Promise((resolve) => setTimeout(resolve, 1500))
+    running.process.kill('SIGTERM')
+    const { code, stderr } = await running.ended
+    expect({ code, stderr }).toMatchObject({ code: 0, stderr: expect.stringContaining('"stopped"') })
   })
 
   it('waits as a standby while another one of the same name runs, and takes over', async () => {
