@@ -50,6 +50,11 @@ export interface PipelineOptions {
   readonly onSnapshotComplete: () => void
 }
 
+export interface AttemptOptions extends PipelineOptions {
+  /** Everything that a start can check is right, and another process has the slot. */
+  readonly onStandby: () => void
+}
+
 export interface Attempt {
   readonly stream: ReplicationStream
   readonly writer: LogWriter
@@ -81,7 +86,7 @@ class Closers {
   }
 }
 
-export async function startAttempt(options: PipelineOptions): Promise<Attempt> {
+export async function startAttempt(options: AttemptOptions): Promise<Attempt> {
   const closers = new Closers()
   try {
     return await start(options, closers)
@@ -91,7 +96,7 @@ export async function startAttempt(options: PipelineOptions): Promise<Attempt> {
   }
 }
 
-async function start(options: PipelineOptions, closers: Closers): Promise<Attempt> {
+async function start(options: AttemptOptions, closers: Closers): Promise<Attempt> {
   const { signal, name } = options
   const connection = closers.add(await connect(options.connection, { kind: 'ordinary', signal }), (c) => c.close())
   const server = await inspectServer(connection)
@@ -174,7 +179,7 @@ async function tablesToPublish(
 }
 
 /** Waits while another process has the slot. */
-async function standBy(options: PipelineOptions, connection: Connection): Promise<void> {
+async function standBy(options: AttemptOptions, connection: Connection): Promise<void> {
   const { slot: name, logger, signal } = options
   let said = false
   for (;;) {
@@ -184,6 +189,7 @@ async function standBy(options: PipelineOptions, connection: Connection): Promis
     if (slot === null || slot.activePid === null) return
     if (!said) logger.info({ slot: name, holder: await describeHolder(connection, slot.activePid) }, 'standing by')
     said = true
+    options.onStandby()
     await delay(STANDBY_MS, undefined, { signal })
   }
 }

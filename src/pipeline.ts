@@ -50,7 +50,7 @@ async function backOff(
 }
 
 async function attempt(options: PipelineOptions, works: () => void): Promise<void> {
-  const started = await startAttempt(options)
+  const started = await startAttempt({ ...options, onStandby: works })
   try {
     works()
     await publish(started, options, works)

@@ -50,9 +50,16 @@ export async function openKafkaLog(options: KafkaOptions): Promise<Log> {
   return {
     async openWriter({ name, signal }) {
       if (!(await exists(cluster, progressTopic(name)))) await createProgressTopic(cluster, name)
-      const producer = new TransactionalProducer(cluster, name, graceful(signal))
-      await producer.init()
-      return new KafkaWriter({ cluster, producer, codec, name, progress: await readProgress({ name, signal }) })
+      const grace = new Grace(signal)
+      try {
+        const producer = new TransactionalProducer(cluster, name, grace.signal)
+        await producer.init()
+        const progress = await readProgress({ name, signal })
+        return new KafkaWriter({ cluster, producer, codec, name, progress, grace })
+      } catch (error) {
+        grace.end()
+        throw error
+      }
     },
     readProgress,
     pipelines: () => listPipelines(cluster),
@@ -87,10 +94,24 @@ export async function openKafkaLog(options: KafkaOptions): Promise<Log> {
 /** A stop that comes while a log transaction is at hand lets it come to its end, if the brokers let it. */
 const GRACE_MS = 5000
 
-function graceful(signal: AbortSignal): AbortSignal {
-  const late = new AbortController()
-  signal.addEventListener('abort', () => setTimeout(() => late.abort(), GRACE_MS).unref(), { once: true })
-  return late.signal
+/** Aborted some time after the signal it stands for. */
+class Grace {
+  readonly #late = new AbortController()
+  readonly #signal: AbortSignal
+  readonly #onAbort = (): void => void setTimeout(() => this.#late.abort(), GRACE_MS).unref()
+
+  constructor(signal: AbortSignal) {
+    this.#signal = signal
+    signal.addEventListener('abort', this.#onAbort, { once: true })
+  }
+
+  get signal(): AbortSignal {
+    return this.#late.signal
+  }
+
+  end(): void {
+    this.#signal.removeEventListener('abort', this.#onAbort)
+  }
 }
 
 async function exists(cluster: Cluster, topic: string): Promise<boolean> {
@@ -103,6 +124,7 @@ interface WriterOptions {
   readonly codec: Codec
   readonly name: string
   readonly progress: Progress
+  readonly grace: Grace
 }
 
 class KafkaWriter implements LogWriter {
@@ -112,10 +134,12 @@ class KafkaWriter implements LogWriter {
   readonly #codec: Codec
   readonly #progressSink: BatchSink
   readonly #progressTopic: SinkTopic
+  readonly #grace: Grace
   #usable = true
 
-  constructor({ cluster, producer, codec, name, progress }: WriterOptions) {
+  constructor({ cluster, producer, codec, name, progress, grace }: WriterOptions) {
     this.#producer = producer
+    this.#grace = grace
     this.#codec = codec
     this.progress = progress
     this.#progressTopic = { name: progressTopic(name), partitions: 1 }
@@ -156,9 +180,13 @@ class KafkaWriter implements LogWriter {
   /** After an error the broker aborts what is open, when the next writer comes or the transaction times out. */
   async close(): Promise<void> {
     this.sink.cut().release()
-    if (!this.#usable) return
+    const open = this.#usable
     this.#usable = false
-    await this.#producer.end(false)
+    try {
+      if (open) await this.#producer.end(false)
+    } finally {
+      this.#grace.end()
+    }
   }
 }
 
