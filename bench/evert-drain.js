@@ -5,6 +5,7 @@ import { setFlagsFromString } from 'node:v8'
 setFlagsFromString('--semi-space-growth-factor=1')
 const { createLogger } = await import('../dist/base/logger.js')
 const { parseLsn } = await import('../dist/event/lsn.js')
+const { DEFAULT_VALUES } = await import('../dist/event/type-kinds.js')
 const { openKafkaLog } = await import('../dist/log/kafka/log.js')
 const { runPipeline } = await import('../dist/pipeline.js')
 const { connectionOptions } = await import('../dist/postgres/connection-options.js')
@@ -39,6 +40,7 @@ await runPipeline({
       logger,
     }),
   limits: { bytes: Number(process.env['BATCH_BYTES'] ?? 2 << 20), ageMs: Number(process.env['BATCH_AGE'] ?? 0) },
+  values: DEFAULT_VALUES,
   logger,
   signal: stop.signal,
   onStreaming: () => {

@@ -9,8 +9,15 @@ import type { OnCommit } from './bridge.js'
 import { formatLsn, type Lsn } from './event/lsn.js'
 import type { Relation } from './event/relation.js'
 import { tableTopic } from './event/topic-name.js'
+import type { ValueOptions } from './event/type-kinds.js'
 import type { Log, LogWriter } from './log/log.js'
-import { type PublishedTable, primaryKey, publishedTables, qualifiedName, requireSelect } from './postgres/catalog.js'
+import {
+  describeRelation,
+  type PublishedTable,
+  publishedTables,
+  qualifiedName,
+  requireSelect,
+} from './postgres/catalog.js'
 import { type Connection, connect } from './postgres/connection.js'
 import type { ConnectionOptions } from './postgres/connection-options.js'
 import { CopySocket } from './postgres/copy-socket.js'
@@ -29,6 +36,7 @@ import {
 } from './postgres/slot.js'
 import { SnapshotReader } from './postgres/snapshot.js'
 import type { TablePatterns } from './postgres/table-patterns.js'
+import type { RelationMemory } from './postgres/tables.js'
 import { ProgressKeeper, readProgress } from './progress.js'
 
 export interface PipelineOptions {
@@ -41,6 +49,7 @@ export interface PipelineOptions {
   readonly openLog: () => Promise<Log>
   readonly snapshot: 'initial' | 'none'
   readonly limits: BatchLimits
+  readonly values: ValueOptions
   readonly logger: Logger
   readonly signal: AbortSignal
   readonly onStreaming: () => void
@@ -59,7 +68,7 @@ export interface Attempt {
   readonly stream: ReplicationStream
   readonly writer: LogWriter
   readonly progress: ProgressKeeper
-  readonly keyOf: (relation: Relation) => Promise<readonly string[]>
+  readonly relations: RelationMemory
   /** A snapshot that is to be published when the stream has reached its LSN. */
   readonly snapshot: {
     readonly reader: SnapshotReader
@@ -135,7 +144,11 @@ async function start(options: AttemptOptions, closers: Closers): Promise<Attempt
     stream,
     writer,
     progress,
-    keyOf: (relation) => progress.keyOf(relation, () => primaryKey(connection, relation)),
+    relations: {
+      recall: (relation) => progress.recall(relation),
+      ask: (relation) => describeRelation(connection, relation),
+      remember: (relation, description) => progress.remember(relation, description),
+    },
     snapshot,
     close: () => closers.close(),
   }

@@ -32,7 +32,7 @@ export interface BridgeOptions extends Omit<ChangesRequest<FilledRecords>, 'sink
 /** Runs until `until` is reached or the signal is aborted. Errors: those of the source and of the writer. */
 export async function bridge(options: BridgeOptions): Promise<void> {
   const { source, writer, progress, onCommit } = options
-  for await (const batch of source.changes({ ...options, sink: writer.sink, cut: () => writer.cut() })) {
+  for await (const batch of source.changes({ ...options, sink: writer.sink, cut: () => cutBoth(options) })) {
     const { records, bytes } = batch.records
     await writer.append(batch.records, batch.endLsn === null ? null : progress.at(batch.endLsn)) // one log transaction
     if (batch.endLsn === null) continue
@@ -58,5 +58,11 @@ export async function copySnapshot(options: {
     options.onCommit({ records, bytes, endLsn })
   }
   for await (const filled of rows) await append(filled, 'running')
-  await append(writer.cut(), 'complete')
+  await append(cutBoth(options), 'complete')
+}
+
+/** What is remembered commits with the records that were made of it. */
+export function cutBoth({ writer, progress }: Pick<BridgeOptions, 'writer' | 'progress'>): FilledRecords {
+  progress.cut()
+  return writer.cut()
 }

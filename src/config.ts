@@ -167,6 +167,45 @@ export const OPTIONS = [
       'It costs CPU of the one core that decodes the stream. zstd needs Node 22.15, or the package @mongodb-js/zstd.',
   },
   {
+    name: 'json-values',
+    commands: ['run'],
+    value: 'string | nested',
+    schema: z.enum(['string', 'nested']),
+    default: 'string',
+    help: 'json and jsonb as a string, or as JSON within the event',
+    prose:
+      'Nested values keep every byte, but a JSON null looks like an SQL NULL, and a reader whose numbers are doubles loses digits beyond 2^53.',
+  },
+  {
+    name: 'bytea-values',
+    commands: ['run'],
+    value: 'base64 | hex',
+    schema: z.enum(['base64', 'hex']),
+    default: 'base64',
+    help: 'how bytea is written',
+    prose: 'hex takes half as much room again as base64.',
+  },
+  {
+    name: 'numeric-values',
+    commands: ['run'],
+    value: 'string | number',
+    schema: z.enum(['string', 'number']),
+    default: 'string',
+    help: 'numeric as a string, or as a JSON number',
+    prose:
+      'A number is written with all its digits, but a reader whose numbers are doubles rounds it, and loses its scale. NaN and the infinities stay strings.',
+  },
+  {
+    name: 'timestamp-values',
+    commands: ['run'],
+    value: 'iso | epoch-us',
+    schema: z.enum(['iso', 'epoch-us']),
+    default: 'iso',
+    help: 'timestamp and timestamptz as ISO 8601, or as microseconds since 1970',
+    prose:
+      'Microseconds are smaller, and exact up to year 2255 where numbers are doubles. The infinities stay strings. It costs about 0.5 µs a value.',
+  },
+  {
     name: 'kafka-tls',
     commands: KAFKA,
     value: 'true | false',

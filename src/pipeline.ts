@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { EvertError, isRetriable } from './base/errors.js'
 import type { Logger } from './base/logger.js'
 import { type Attempt, startAttempt } from './attempt.js'
-import { bridge, copySnapshot, type OnCommit } from './bridge.js'
+import { bridge, copySnapshot, cutBoth, type OnCommit } from './bridge.js'
 import { formatLsn } from './event/lsn.js'
 import type { PipelineOptions } from './attempt.js'
 
@@ -70,7 +70,8 @@ async function publish(started: Attempt, options: PipelineOptions, works: () => 
     signal,
     matches: (schema: string, table: string) => patterns.matches(schema, table),
     pipeline: name,
-    keyOf: started.keyOf,
+    relations: started.relations,
+    values: options.values,
     nowUs: () => BigInt(Date.now()) * 1000n,
     from: progress.state.endLsn,
     onCommit: (committed: Parameters<OnCommit>[0]) => {
@@ -87,8 +88,10 @@ async function publish(started: Attempt, options: PipelineOptions, works: () => 
       lsn,
       tables,
       pipeline: name,
+      relations: started.relations,
+      values: options.values,
       sink: writer.sink,
-      cut: () => writer.cut(),
+      cut: () => cutBoth(started),
       batchBytes: limits.bytes,
       timeUs: common.nowUs(),
       onRows: options.onSnapshotRows,

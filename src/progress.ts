@@ -3,13 +3,13 @@ import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { EvertError } from './base/errors.js'
 import { type EndLsn, formatLsn, type Lsn, parseLsn } from './event/lsn.js'
-import type { Relation } from './event/relation.js'
+import type { Relation, RelationDescription } from './event/relation.js'
 import type { Progress } from './log/log.js'
 
 /** The entry that every commit writes. */
 const ENTRY = 'progress'
-/** Entries that remember the key of a relation version under REPLICA IDENTITY FULL. */
-const KEY_ENTRY = 'key/'
+/** Entries that remember what was asked of the catalog about a relation version. */
+const RELATION_ENTRY = 'relation/'
 
 const lsn = z.string().transform((text, context) => {
   const parsed = parseLsn(text)
@@ -18,7 +18,7 @@ const lsn = z.string().transform((text, context) => {
   return z.NEVER
 })
 
-const schema = z.object({
+const stored = z.object({
   version: z.literal(1),
   systemIdentifier: z.string(),
   timeline: z.number(),
@@ -53,7 +53,7 @@ export function readProgress(name: string, progress: Progress): ProgressState | 
   } catch {
     throw invalid(name, 'it is not JSON')
   }
-  const parsed = schema.safeParse(value)
+  const parsed = stored.safeParse(value)
   if (!parsed.success)
     throw invalid(name, parsed.error.issues.map((i) => `${i.path.join('.')}: ${i.message}`).join(', '))
   return parsed.data
@@ -69,13 +69,17 @@ function invalid(name: string, why: string): EvertError {
 /** Progress in the making: the state, and entries that the next commit takes along. */
 export class ProgressKeeper {
   #state: ProgressState
-  readonly #keys = new Map<string, readonly string[]>()
+  readonly #relations = new Map<string, RelationDescription>()
+  /** Entries whose records are still in the sink. */
   readonly #added = new Map<string, Buffer>()
+  /** Entries whose records have been cut out of it. */
+  readonly #cut = new Map<string, Buffer>()
 
   constructor(state: ProgressState, remembered: Progress) {
     this.#state = state
     for (const [entry, value] of remembered) {
-      if (entry.startsWith(KEY_ENTRY)) this.#keys.set(entry, JSON.parse(value.toString()) as string[])
+      if (entry.startsWith(RELATION_ENTRY))
+        this.#relations.set(entry, JSON.parse(value.toString()) as RelationDescription)
     }
   }
 
@@ -83,32 +87,42 @@ export class ProgressKeeper {
     return this.#state
   }
 
+  /** Called together with the sink's cut: what was added until now commits with the records that were added until now. */
+  cut(): void {
+    for (const [entry, value] of this.#added) this.#cut.set(entry, value)
+    this.#added.clear()
+  }
+
   /** The entries of a commit that brings the log to endLsn. */
   at(endLsn: Lsn, snapshot = this.#state.snapshot): Progress {
     this.#state = { ...this.#state, endLsn, snapshot }
     const value = { version: 1, ...this.#state, endLsn: formatLsn(endLsn) }
-    const entries = new Map([[ENTRY, Buffer.from(JSON.stringify(value))], ...this.#added])
-    this.#added.clear()
+    const entries = new Map([[ENTRY, Buffer.from(JSON.stringify(value))], ...this.#cut])
+    this.#cut.clear()
     return entries
   }
 
-  /**
-   * The key of a relation version whose stream does not say it: asked once, and remembered in the log, so that a restart, which
-   * asks a catalog that has moved on, cannot change it.
-   */
-  async keyOf(relation: Relation, ask: () => Promise<readonly string[]>): Promise<readonly string[]> {
-    const entry = keyEntry(relation)
-    const known = this.#keys.get(entry)
-    if (known !== undefined) return known
-    const columns = await ask()
-    this.#keys.set(entry, columns)
-    this.#added.set(entry, Buffer.from(JSON.stringify(columns)))
-    return columns
+  /** Null where the version was never seen. */
+  recall(relation: Relation): RelationDescription | null {
+    return this.#relations.get(relationEntry(relation)) ?? null
+  }
+
+  /** So that a restart, which would ask a catalog that has moved on, cannot change it. */
+  remember(relation: Relation, description: RelationDescription): void {
+    const entry = relationEntry(relation)
+    this.#relations.set(entry, description)
+    this.#added.set(entry, Buffer.from(JSON.stringify(description)))
   }
 }
 
-/** One entry a relation version: its OID and a digest of its name and columns. */
-function keyEntry(relation: Relation): string {
-  const shape = [relation.schema, relation.table, ...relation.columns.map((column) => [column.name, column.typeOid])]
-  return `${KEY_ENTRY}${relation.oid}/${createHash('sha256').update(JSON.stringify(shape)).digest('hex').slice(0, 16)}`
+/** One entry a relation version: its OID and a digest of what the stream says of it, which the catalog says alike. */
+function relationEntry(relation: Relation): string {
+  const { oid, schema, table, replicaIdentity, columns } = relation
+  const full = replicaIdentity === 'full' // where the stream flags every column
+  const shape = [schema, table, replicaIdentity]
+  const columnShapes = columns.map(({ name, typeOid, typeModifier, key }) => [name, typeOid, typeModifier, full || key])
+  const digest = createHash('sha256')
+    .update(JSON.stringify([shape, columnShapes]))
+    .digest('hex')
+  return `${RELATION_ENTRY}${oid}/${digest.slice(0, 16)}`
 }

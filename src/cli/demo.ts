@@ -8,6 +8,7 @@ import { EvertError } from '../base/errors.js'
 import type { Logger } from '../base/logger.js'
 import type { Config } from '../config.js'
 import { parseLsn } from '../event/lsn.js'
+import { DEFAULT_VALUES } from '../event/type-kinds.js'
 import type { Log, LogRecord } from '../log/log.js'
 import { runPipeline } from '../pipeline.js'
 import { connectionOptions } from '../postgres/connection-options.js'
@@ -140,6 +141,7 @@ function startBridge({ config, logger, openLog, name, url }: Play): Bridge {
     openLog,
     snapshot: 'initial',
     limits: { bytes: config['batch-bytes'] ?? 1 << 20, ageMs: 0 },
+    values: DEFAULT_VALUES,
     logger: { ...logger, error: logger.error.bind(logger), warn: logger.warn.bind(logger), info() {}, debug() {} },
     signal: stop.signal,
     onStreaming,

@@ -2,6 +2,7 @@
 import { userInfo } from 'node:os'
 import { EvertError } from '../base/errors.js'
 import { type Config, NAME } from '../config.js'
+import { DEFAULT_VALUES, type ValueOptions } from '../event/type-kinds.js'
 import { type ConnectionOptions, connectionOptions } from '../postgres/connection-options.js'
 import { slotName } from '../postgres/slot.js'
 
@@ -31,5 +32,15 @@ function osUser(): string {
     return userInfo().username
   } catch {
     return 'postgres'
+  }
+}
+
+/** How values are written, as the options say. */
+export function valueOptions(config: Config): ValueOptions {
+  return {
+    json: config['json-values'] ?? DEFAULT_VALUES.json,
+    bytea: config['bytea-values'] ?? DEFAULT_VALUES.bytea,
+    numeric: config['numeric-values'] ?? DEFAULT_VALUES.numeric,
+    timestamps: config['timestamp-values'] ?? DEFAULT_VALUES.timestamps,
   }
 }

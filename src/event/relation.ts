@@ -1,4 +1,5 @@
 /** Relation: the shape of a table at one point of the stream, as a Relation message says it. */
+import type { TypeDescriptions } from './value-types.js'
 
 /**
  * How Postgres identifies old rows: the primary key, a chosen unique index, every column, or nothing.
@@ -24,4 +25,13 @@ export interface Relation {
   readonly replicaIdentity: ReplicaIdentity
   /** In the order of the stream. */
   readonly columns: readonly Column[]
+}
+
+/** What the stream does not say of a relation version: asked of the catalog once, and remembered. */
+export interface RelationDescription {
+  /** In the table's column order; asked because under REPLICA IDENTITY FULL the stream flags every column. */
+  readonly primaryKey: readonly string[]
+  /** By column, with modifiers, such as `numeric(10,2)`; null where the type is gone. */
+  readonly typeNames: readonly (string | null)[]
+  readonly types: TypeDescriptions
 }

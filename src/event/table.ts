@@ -2,7 +2,8 @@
 import { jsonBytes } from './json.js'
 import type { Relation } from './relation.js'
 import type { SinkTopic } from './sink.js'
-import { type ValueType, valueType } from './type-kinds.js'
+import { KIND, type ValueOptions } from './type-kinds.js'
+import { type TypeDescriptions, type ValueType, valueType } from './value-types.js'
 
 export interface CompiledColumn {
   /** `"name":` */
@@ -19,6 +20,8 @@ export interface CompiledTable {
   readonly columns: readonly CompiledColumn[]
   /** Indexes of the key columns, in the table's column order; empty where the table has no key. */
   readonly keyColumns: readonly number[]
+  /** True where a value may turn out to be of a composite type that was altered. */
+  readonly composite: boolean
   /** `"schema":"public","table":"cart"` */
   readonly source: Buffer
   /** Bytes of all constant parts of one event: what the encoder reserves beside the values. */
@@ -28,11 +31,18 @@ export interface CompiledTable {
 /** `source` and punctuation that is not the table's: txId, lsn, ts_us, position, origin, and what stands between. */
 const ENVELOPE_BYTES = 512
 
-export function compileTable(relation: Relation, topic: SinkTopic): CompiledTable {
+export interface CompileOptions {
+  readonly relation: Relation
+  readonly topic: SinkTopic
+  readonly types: TypeDescriptions
+  readonly values: ValueOptions
+}
+
+export function compileTable({ relation, topic, types, values }: CompileOptions): CompiledTable {
   const columns = relation.columns.map((column) => ({
     label: Buffer.from(`${JSON.stringify(column.name)}:`),
     name: jsonBytes(column.name),
-    type: valueType(column.typeOid),
+    type: valueType(column.typeOid, values, types),
     key: column.key,
   }))
   const source = Buffer.from(`"schema":${JSON.stringify(relation.schema)},"table":${JSON.stringify(relation.table)}`)
@@ -43,7 +53,12 @@ export function compileTable(relation: Relation, topic: SinkTopic): CompiledTabl
     topic,
     columns,
     keyColumns: columns.flatMap((column, index) => (column.key ? [index] : [])),
+    composite: columns.some(({ type }) => holdsComposite(type)),
     source,
     constantBytes: perColumn + source.length + ENVELOPE_BYTES,
   }
+}
+
+function holdsComposite(type: ValueType): boolean {
+  return type.kind === KIND.composite || (type.element !== null && holdsComposite(type.element))
 }

@@ -40,3 +40,8 @@ export function tableTopic(pipeline: string, schema: string, table: string): str
 export function messageTopic(pipeline: string): string {
   return `${pipeline}.message`
 }
+
+/** Where the shapes of tables go. */
+export function schemaTopic(pipeline: string): string {
+  return `${pipeline}.schema`
+}

@@ -7,13 +7,15 @@
 import { assert } from '../base/assert.js'
 import { EvertError } from '../base/errors.js'
 import { formatLsn } from './lsn.js'
-import { stringLength, writeBytes, writeConstant } from './json.js'
+import { writeBytes, writeConstant } from './json.js'
+import { encodedRecord } from './record.js'
+import type { Relation, RelationDescription } from './relation.js'
+import { schemaRecord } from './schema-record.js'
 import type { EncodedRecord, RecordHeader, RecordSink, SinkTopic } from './sink.js'
 import type { CompiledTable } from './table.js'
 import { type TransactionStart, TransactionStamp } from './transaction-stamp.js'
-import { KIND } from './type-kinds.js'
 import { NULL, sameValue, TEXT, type Tuple, UNCHANGED } from './tuple.js'
-import { writeValue } from './values.js'
+import { valueBytes, writeValue } from './values.js'
 
 const OPEN = 0x7b
 const CLOSE = 0x7d
@@ -36,8 +38,6 @@ const NO_KEY = -1
 const NOT_SENT = -2
 /** The scratch buffer for one event: grows for a large row, and is given back after it. */
 const SCRATCH_BYTES = 256 * 1024
-/** Values longer than this are measured before they are written, shorter ones reserve six bytes each. */
-const MEASURE_FROM = 4096
 
 /** What the old tuple of an update or delete holds: the key columns, or the whole row. */
 export type OldTuple = 'key' | 'full'
@@ -107,6 +107,8 @@ export class Transcoder {
 
   /** A changed key is a delete and a tombstone under the old key, then an insert under the new one; each names the other key. */
   #changeKey(table: CompiledTable, high: number, low: number, row: Tuple, old: Tuple, kind: OldTuple): void {
+    // Two records must both go in, or neither: what may be refused is tried first.
+    if (table.composite) this.#writeRow(table, row, this.#reserve(table.constantBytes + tupleBytes(table, row)), 0)
     const oldKey = this.#keyOf(table, old)
     const newKey = this.#keyOf(table, row)
     this.#writeDelete(table, high, low, old, kind, [{ key: 'evert.newkey', value: newKey }])
@@ -131,6 +133,13 @@ export class Transcoder {
       record.keyEnd = writeConstant(EMPTY_KEY, out, at)
     }
     this.#sink.appendToAll(table.topic, record)
+  }
+
+  /** A record that tells the shape of a table from the next change on; it has no ordinal of its own. */
+  schema(topic: SinkTopic, relation: Relation, description: RelationDescription): void {
+    const position = { commitLsn: this.#stamp.commitLsn, ordinal: this.#stamp.ordinal }
+    const { key, value } = schemaRecord(relation, description, position)
+    this.#sink.append(topic, encodedRecord({ key, value, timestampMs: this.#stamp.timestampMs }))
   }
 
   message(topic: SinkTopic, lsnHigh: number, lsnLow: number, message: LogicalMessage): void {
@@ -335,21 +344,13 @@ function takeUnchanged(table: CompiledTable, row: Tuple, old: Tuple, kind: OldTu
   }
 }
 
-/**
- * An upper bound of what a row's values take, written at most twice (in the row and in the key). Short values reserve the
- * worst case of six bytes a byte; long text is measured, so that a 20 MB value does not reserve 120.
- */
+/** An upper bound of what a row's values take, written at most twice: in the row and in the key. */
 function tupleBytes(table: CompiledTable, row: Tuple): number {
   let bytes = 0
   for (let i = 0; i < table.columns.length; i++) {
     if (row.state[i] !== TEXT) continue
-    const length = row.end[i]! - row.start[i]!
-    const column = table.columns[i]!
-    const times = column.key ? 2 : 1
-    if (length <= MEASURE_FROM) bytes += times * 6 * length
-    else if (column.type.kind === KIND.text) bytes += times * stringLength(row.bytes, row.start[i]!, row.end[i]!)
-    else if (column.type.kind === KIND.array) bytes += times * 6 * length
-    else bytes += times * (length + 16)
+    const { type, key } = table.columns[i]!
+    bytes += (key ? 2 : 1) * valueBytes(type, row.bytes, row.start[i]!, row.end[i]!)
   }
   return bytes
 }

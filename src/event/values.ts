@@ -1,136 +1,61 @@
-/** Values: from Postgres' text form to JSON bytes, one writer per kind. The session settings that fix the text form are in postgres/. */
-import { writeBytes, writeQuoted, writeString } from './json.js'
-import { KIND, type Kind, type ValueType } from './type-kinds.js'
+/** Values: from Postgres' text form to JSON bytes. Scalars as they are; arrays, composites and hstore are taken apart. */
+import { assert } from '../base/assert.js'
+import { stringLength, writeBytes, writeConstant, writeString } from './json.js'
+import { writeScalar } from './scalars.js'
+import { KIND } from './type-kinds.js'
+import { TypeAltered, ValueMalformed, type ValueType } from './value-types.js'
 
 const QUOTE = 0x22
 const BACKSLASH = 0x5c
 const OPEN = 0x7b // {
 const CLOSE = 0x7d // }
-const TRUE = Buffer.from('true')
-const FALSE = Buffer.from('false')
+const OPEN_ROW = 0x28 // (
+const CLOSE_ROW = 0x29 // )
+const COMMA = 0x2c
 const JSON_NULL = Buffer.from('null')
 
-/** Writes one value that is not NULL. Cost: that of the copy; the switch is about 2 ns. */
-export function writeValue(type: ValueType, from: Buffer, start: number, end: number, out: Buffer, at: number): number {
-  if (type.kind === KIND.array) return writeArray(type, from, start, end, out, at)
-  return writeScalar(type.kind, from, start, end, out, at)
-}
-
-function writeScalar(kind: Kind, from: Buffer, start: number, end: number, out: Buffer, at: number): number {
-  switch (kind) {
-    case KIND.integer:
-      return writeBytes(from, start, end, out, at)
-    case KIND.float:
-      return writeFloat(from, start, end, out, at)
-    case KIND.boolean:
-      return from[start] === 0x74 ? writeBytes(TRUE, 0, 4, out, at) : writeBytes(FALSE, 0, 5, out, at)
-    case KIND.ascii:
-      return writeQuoted(from, start, end, out, at)
-    case KIND.date:
-      return isPlainDate(from, start, end) && end - start === 10
-        ? writeQuoted(from, start, end, out, at)
-        : writeRareDate(from, start, end, out, at)
-    case KIND.timestamp:
-    case KIND.timestamptz:
-      return writeTimestamp(kind, from, start, end, out, at)
-    case KIND.bytea:
-      return writeBytea(from, start, end, out, at)
-    case KIND.money:
-      return writeMoney(from, start, end, out, at)
-    default:
-      return writeString(from, start, end, out, at)
-  }
-}
-
-/** NaN, Infinity and -Infinity are not JSON numbers: strings. Their last letter tells them from every number. */
-function writeFloat(from: Buffer, start: number, end: number, out: Buffer, at: number): number {
-  const last = from[end - 1]
-  if (last === 0x4e || last === 0x79) return writeQuoted(from, start, end, out, at)
-  return writeBytes(from, start, end, out, at)
-}
-
-/** True for a year of four digits that is not BC: `2026-03-01…`. */
-function isPlainDate(from: Buffer, start: number, end: number): boolean {
-  return end - start >= 10 && from[start + 4] === 0x2d && from[start + 7] === 0x2d && from[end - 1] !== 0x43
-}
-
-/** `2026-03-01 12:00:00.123456+00` becomes `"2026-03-01T12:00:00.123456Z"`: the session's time zone is UTC. */
-function writeTimestamp(kind: Kind, from: Buffer, start: number, end: number, out: Buffer, at: number): number {
-  if (!isPlainDate(from, start, end) || from[start + 10] !== 0x20) return writeRareDate(from, start, end, out, at)
-  const zoned = kind === KIND.timestamptz
-  if (zoned && !(from[end - 3] === 0x2b && from[end - 2] === 0x30 && from[end - 1] === 0x30)) {
-    return writeRareDate(from, start, end, out, at)
-  }
-  out[at++] = QUOTE
-  const day = at
-  const stop = zoned ? end - 3 : end
-  for (let i = start; i < stop; i++) out[at++] = from[i]!
-  out[day + 10] = 0x54 // T
-  if (zoned) out[at++] = 0x5a // Z
-  out[at++] = QUOTE
-  return at
-}
-
 /**
- * Infinity stays as it is; years beyond 9999 and BC take ISO 8601's expanded form, signed with at least six digits, where
- * 1 BC is year 0.
+ * Writes one value that is not NULL. Error: TypeAltered, where a composite has more fields than its type.
+ * Cost: that of the copy; the switch is about 2 ns.
  */
-function writeRareDate(from: Buffer, start: number, end: number, out: Buffer, at: number): number {
-  return at + out.write(JSON.stringify(isoDate(from.toString('latin1', start, end))), at, 'latin1')
-}
-
-function isoDate(text: string): string {
-  const match = /^(\d+)(-\d\d-\d\d)(?: (\d\d:\d\d:\d\d(?:\.\d+)?))?(\+00)?( BC)?$/.exec(text)
-  if (match === null) return text
-  const [, digits = '', day, time, zone, bc] = match
-  const year = bc === undefined ? Number(digits) : 1 - Number(digits)
-  const plain = year >= 0 && year <= 9999
-  const isoYear = plain
-    ? String(year).padStart(4, '0')
-    : `${year < 0 ? '-' : '+'}${String(Math.abs(year)).padStart(6, '0')}`
-  return `${isoYear}${day}${time === undefined ? '' : `T${time}`}${zone === undefined ? '' : 'Z'}`
-}
-
-const BASE64 = Buffer.from('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/')
-const NIBBLE = new Uint8Array(256)
-for (let i = 0; i < 16; i++) NIBBLE['0123456789abcdef'.charCodeAt(i)] = i
-
-/** `\x` and hexadecimal digits become base64: three bytes are six digits in and four letters out. */
-function writeBytea(from: Buffer, start: number, end: number, out: Buffer, at: number): number {
-  out[at++] = QUOTE
-  let i = start + 2
-  for (; i + 6 <= end; i += 6) {
-    const bits = (byteAt(from, i) << 16) | (byteAt(from, i + 2) << 8) | byteAt(from, i + 4)
-    out[at++] = BASE64[bits >> 18]!
-    out[at++] = BASE64[(bits >> 12) & 63]!
-    out[at++] = BASE64[(bits >> 6) & 63]!
-    out[at++] = BASE64[bits & 63]!
+export function writeValue(type: ValueType, from: Buffer, start: number, end: number, out: Buffer, at: number): number {
+  switch (type.kind) {
+    case KIND.array:
+      return writeArray(type, from, start, end, out, at)
+    case KIND.composite:
+      return writeComposite(type, from, start, end, out, at)
+    case KIND.hstore:
+      return writeHstore(from, start, end, out, at)
+    default:
+      return writeScalar(type.kind, from, start, end, out, at)
   }
-  if (i < end) {
-    const two = i + 4 <= end
-    const bits = (byteAt(from, i) << 16) | (two ? byteAt(from, i + 2) << 8 : 0)
-    out[at++] = BASE64[bits >> 18]!
-    out[at++] = BASE64[(bits >> 12) & 63]!
-    out[at++] = two ? BASE64[(bits >> 6) & 63]! : 0x3d
-    out[at++] = 0x3d // =
+}
+
+/** Below this a scalar reserves six bytes a byte; above it is measured, so that a 20 MB value does not reserve 120. */
+const MEASURE_FROM = 4096
+
+/** An upper bound of what writeValue writes. */
+export function valueBytes(type: ValueType, from: Buffer, start: number, end: number): number {
+  const length = end - start
+  switch (type.kind) {
+    case KIND.array:
+    case KIND.composite:
+    case KIND.hstore:
+      return stringLength(from, start, end) + type.constantBytes + separators(from, start, end) * type.separatorBytes
+    case KIND.text:
+      return length <= MEASURE_FROM ? 6 * length : stringLength(from, start, end)
+    default:
+      return length + type.constantBytes
   }
-  out[at++] = QUOTE
-  return at
 }
 
-function byteAt(hex: Buffer, at: number): number {
-  return (NIBBLE[hex[at]!]! << 4) | NIBBLE[hex[at + 1]!]!
-}
-
-/** `-$1,234.50` (lc_monetary C) becomes `"-1234.50"`. */
-function writeMoney(from: Buffer, start: number, end: number, out: Buffer, at: number): number {
-  out[at++] = QUOTE
+function separators(from: Buffer, start: number, end: number): number {
+  let count = 0
   for (let i = start; i < end; i++) {
     const byte = from[i]!
-    if (byte !== 0x24 && byte !== 0x2c) out[at++] = byte
+    if (byte === COMMA || byte === 0x3a || byte === 0x3b) count++ // : ;
   }
-  out[at++] = QUOTE
-  return at
+  return count
 }
 
 /**
@@ -138,6 +63,8 @@ function writeMoney(from: Buffer, start: number, end: number, out: Buffer, at: n
  * Bounds in front (`[2:3]={…}`) are left out. About 3 ns a byte.
  */
 function writeArray(type: ValueType, from: Buffer, start: number, end: number, out: Buffer, at: number): number {
+  const { element } = type
+  assert(element !== null, 'an array type has an element type')
   let i = start
   if (from[i] === 0x5b) i = from.indexOf(0x3d, i) + 1 // [ … =
   while (i < end) {
@@ -146,26 +73,29 @@ function writeArray(type: ValueType, from: Buffer, start: number, end: number, o
       out[at++] = byte === OPEN ? 0x5b : 0x5d
       i++
     } else if (byte === type.delimiter) {
-      out[at++] = 0x2c
+      out[at++] = COMMA
       i++
     } else if (byte === QUOTE) {
-      const close = closingQuote(from, i + 1)
-      at = writeElement(type.element, from, i + 1, close, out, at)
+      const close = closingQuote(from, i + 1, end)
+      at = writeUnquoted(element, from, i + 1, close, out, at)
       i = close + 1
     } else {
       const stop = elementEnd(from, i, end, type.delimiter)
-      at = isNull(from, i, stop)
-        ? writeBytes(JSON_NULL, 0, 4, out, at)
-        : writeScalar(type.element, from, i, stop, out, at)
+      at = isNull(from, i, stop) ? writeBytes(JSON_NULL, 0, 4, out, at) : writeValue(element, from, i, stop, out, at)
       i = stop
     }
   }
   return at
 }
 
-function closingQuote(from: Buffer, at: number): number {
-  while (from[at] !== QUOTE) at += from[at] === BACKSLASH ? 2 : 1
-  return at
+/** The quote that is neither escaped by a backslash nor doubled. */
+function closingQuote(from: Buffer, at: number, end: number): number {
+  while (at < end) {
+    const byte = from[at]
+    if (byte === QUOTE && (at + 1 === end || from[at + 1] !== QUOTE)) return at
+    at += byte === BACKSLASH || byte === QUOTE ? 2 : 1
+  }
+  throw new ValueMalformed('a quote is not closed')
 }
 
 function elementEnd(from: Buffer, at: number, end: number, delimiter: number): number {
@@ -184,16 +114,84 @@ function isNull(from: Buffer, start: number, end: number): boolean {
   )
 }
 
-/** A quoted element: its backslashes are taken out first, where it has any. */
-function writeElement(kind: Kind, from: Buffer, start: number, end: number, out: Buffer, at: number): number {
+/** What stood in quotes: its escapes (a backslash before anything, a doubled quote) are taken out first, where it has any. */
+function writeUnquoted(type: ValueType, from: Buffer, start: number, end: number, out: Buffer, at: number): number {
   let escape = start
-  while (escape < end && from[escape] !== BACKSLASH) escape++
-  if (escape === end) return writeScalar(kind, from, start, end, out, at)
+  while (escape < end && from[escape] !== BACKSLASH && from[escape] !== QUOTE) escape++
+  if (escape === end) return writeValue(type, from, start, end, out, at)
+  const plain = unescape(from, start, end)
+  return writeValue(type, plain, 0, plain.length, out, at)
+}
+
+function unescape(from: Buffer, start: number, end: number): Buffer {
   const plain = Buffer.allocUnsafe(end - start)
   let length = 0
   for (let i = start; i < end; i++) {
-    if (from[i] === BACKSLASH) i++
+    if (from[i] === BACKSLASH || from[i] === QUOTE) i++
     plain[length++] = from[i]!
   }
-  return writeScalar(kind, plain, 0, length, out, at)
+  return plain.subarray(0, length)
+}
+
+/**
+ * `(1,"x y",)` becomes an object: https://www.postgresql.org/docs/current/rowtypes.html#ROWTYPES-IO-SYNTAX
+ * A value that is older than an attribute of its type has fewer fields: what it does not have is absent.
+ */
+function writeComposite(type: ValueType, from: Buffer, start: number, end: number, out: Buffer, at: number): number {
+  const { attributes } = type
+  if (from[start] !== OPEN_ROW || from[end - 1] !== CLOSE_ROW) throw new ValueMalformed('a row is not in parentheses')
+  out[at++] = OPEN
+  if (attributes.length > 0 || end - start > 2) {
+    let i = start + 1
+    for (let field = 0; ; field++) {
+      const attribute = attributes[field]
+      if (attribute === undefined) throw new TypeAltered(type.oid)
+      if (field > 0) out[at++] = COMMA
+      at = writeConstant(attribute.label, out, at)
+      const quoted = from[i] === QUOTE
+      const stop = quoted ? closingQuote(from, i + 1, end) : fieldEnd(from, i, end - 1)
+      if (quoted) at = writeUnquoted(attribute.type, from, i + 1, stop, out, at)
+      else if (stop === i) at = writeBytes(JSON_NULL, 0, 4, out, at)
+      else at = writeValue(attribute.type, from, i, stop, out, at)
+      i = quoted ? stop + 1 : stop
+      if (i >= end - 1) break
+      if (from[i++] !== COMMA) throw new ValueMalformed('no comma stands between two fields of a row')
+    }
+  }
+  out[at++] = CLOSE
+  return at
+}
+
+function fieldEnd(from: Buffer, at: number, end: number): number {
+  while (at < end && from[at] !== COMMA) at++
+  return at
+}
+
+/** `"a"=>"1", "b"=>NULL` becomes an object of strings: https://www.postgresql.org/docs/current/hstore.html */
+function writeHstore(from: Buffer, start: number, end: number, out: Buffer, at: number): number {
+  out[at++] = OPEN
+  for (let i = start; i < end;) {
+    if (from[i] !== QUOTE) throw new ValueMalformed('a key of an hstore is not in quotes')
+    if (i > start) out[at++] = COMMA
+    const keyEnd = closingQuote(from, i + 1, end)
+    at = writeText(from, i + 1, keyEnd, out, at)
+    out[at++] = 0x3a // :
+    i = keyEnd + 3 // "=>
+    if (from[i] === QUOTE) {
+      const valueEnd = closingQuote(from, i + 1, end)
+      at = writeText(from, i + 1, valueEnd, out, at)
+      i = valueEnd + 1
+    } else {
+      at = writeBytes(JSON_NULL, 0, 4, out, at)
+      i += 4
+    }
+    i += 2 // the comma and a space
+  }
+  out[at++] = CLOSE
+  return at
+}
+
+function writeText(from: Buffer, start: number, end: number, out: Buffer, at: number): number {
+  const plain = unescape(from, start, end)
+  return writeString(plain, 0, plain.length, out, at)
 }

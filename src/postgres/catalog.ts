@@ -1,7 +1,7 @@
 /** Catalog: the published tables as the server describes them now. The stream describes them as they were. */
 import { z } from 'zod'
 import { EvertError } from '../base/errors.js'
-import type { Relation, ReplicaIdentity } from '../event/relation.js'
+import type { Relation, RelationDescription, ReplicaIdentity } from '../event/relation.js'
 import type { Connection } from './connection.js'
 import { quoteIdentifier, sql } from './sql.js'
 
@@ -48,10 +48,29 @@ export async function publishedTables(connection: Connection, publication: strin
   }))
 }
 
-/** In the table's column order; empty where it has none. */
-export async function primaryKey(connection: Connection, relation: Relation): Promise<string[]> {
-  const rows = await connection.query(sql('primary-key', { table: String(relation.oid) }))
-  return rows.map((row) => row['name'] ?? '')
+const described = z.object({
+  primaryKey: z.array(z.string()),
+  typeNames: z.array(z.string().nullable()),
+  types: z.record(
+    z.string(),
+    z.discriminatedUnion('is', [
+      z.object({ is: z.literal('domain'), base: z.number() }),
+      z.object({ is: z.literal('array'), element: z.number(), delimiter: z.string() }),
+      z.object({
+        is: z.literal('composite'),
+        attributes: z.array(z.object({ name: z.string(), typeOid: z.number() })),
+      }),
+      z.object({ is: z.literal('hstore') }),
+    ]),
+  ),
+})
+
+/** What the stream does not say of a relation, as the catalog has it now; what is gone by now is not described. */
+export async function describeRelation(connection: Connection, relation: Relation): Promise<RelationDescription> {
+  const types = JSON.stringify(relation.columns.map(({ typeOid, typeModifier }) => [typeOid, typeModifier]))
+  const [row] = await connection.query(sql('relation', { table: String(relation.oid), types }))
+  const json = (column: string): unknown => JSON.parse(row?.[column] ?? 'null')
+  return described.parse({ primaryKey: json('primary_key'), typeNames: json('type_names'), types: json('types') })
 }
 
 /** `"public"."cart"` */

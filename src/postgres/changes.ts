@@ -7,19 +7,17 @@ import { EvertError } from '../base/errors.js'
 import { type EndLsn, formatLsn, type Lsn, LSN_ZERO, lsnFromHalves, toLsn } from '../event/lsn.js'
 import type { Relation } from '../event/relation.js'
 import type { RecordSink, SinkTopic } from '../event/sink.js'
-import { type CompiledTable, compileTable } from '../event/table.js'
-import { messageTopic, tableTopic } from '../event/topic-name.js'
+import type { CompiledTable } from '../event/table.js'
+import { messageTopic } from '../event/topic-name.js'
 import { type OldTuple, Transcoder } from '../event/transcoder.js'
 import type { Tuple } from '../event/tuple.js'
+import { TypeAltered, ValueMalformed } from '../event/value-types.js'
 import type { PgoutputHandler } from './pgoutput.js'
+import { Tables, type TablesOptions } from './tables.js'
 
-export interface ChangesOptions {
-  readonly pipeline: string
-  readonly sink: RecordSink
+export interface ChangesOptions extends TablesOptions {
   /** Whether a table is to be published. */
   readonly matches: (schema: string, table: string) => boolean
-  /** The key columns of a table under REPLICA IDENTITY FULL, where the stream flags every column. */
-  readonly keyOf: (relation: Relation) => Promise<readonly string[]>
   /** Transactions that commit before it are in the log already. */
   readonly from: EndLsn
   /** Microseconds since 1970: the time of a message outside a transaction, which has no commit time. */
@@ -35,7 +33,8 @@ export class Changes implements PgoutputHandler {
   readonly #options: ChangesOptions
   readonly #sink: RecordSink
   readonly #transcoder: Transcoder
-  readonly #tables = new Map<number, TableState>()
+  readonly #tables: Tables
+  readonly #known = new Map<number, TableState>()
   #lastOid = -1
   #lastTable: TableState = null
   #messages: SinkTopic | null = null
@@ -50,6 +49,7 @@ export class Changes implements PgoutputHandler {
     this.#options = options
     this.#sink = options.sink
     this.#transcoder = new Transcoder(options.sink)
+    this.#tables = new Tables(options, this.#transcoder)
     this.#endLsn = options.from
   }
 
@@ -102,33 +102,15 @@ export class Changes implements PgoutputHandler {
   relation(relation: Relation): void {
     this.#lastOid = -1
     if (!this.#options.matches(relation.schema, relation.table)) {
-      this.#tables.set(relation.oid, null)
+      this.#known.set(relation.oid, null)
       return
     }
-    if (relation.replicaIdentity === 'full') {
-      this.#options.waitFor(this.#compileFull(relation))
-      return
-    }
-    this.#compile(relation)
-  }
-
-  async #compileFull(relation: Relation): Promise<void> {
-    const keyColumns = await this.#options.keyOf(relation)
-    const columns = relation.columns.map((column) => ({ ...column, key: keyColumns.includes(column.name) }))
-    this.#compile({ ...relation, columns })
-  }
-
-  #compile(relation: Relation): void {
-    const name = tableTopic(this.#options.pipeline, relation.schema, relation.table)
-    const topic = this.#sink.topic({ name, keyed: relation.columns.some((column) => column.key) })
-    const remember = (known: SinkTopic): void => void this.#tables.set(relation.oid, compileTable(relation, known))
-    if (topic instanceof Promise) this.#options.waitFor(topic.then(remember))
-    else remember(topic)
+    this.#options.waitFor(this.#tables.open(relation).then((table) => void this.#known.set(relation.oid, table)))
   }
 
   #table(oid: number): TableState {
     if (oid === this.#lastOid) return this.#lastTable
-    const table = this.#tables.get(oid)
+    const table = this.#known.get(oid)
     if (table === undefined) {
       throw new EvertError('PROTOCOL', {
         message: `the transaction at ${formatLsn(this.#commitLsn)} changes table ${oid}, which was not described`,
@@ -143,27 +125,75 @@ export class Changes implements PgoutputHandler {
   #tableOf(oid: number, row: Tuple): TableState {
     if (this.#skipping) return null
     const table = this.#table(oid)
-    if (table !== null && row.count !== table.columns.length) {
-      throw new EvertError('PROTOCOL', {
-        message: `a row of "${table.relation.schema}"."${table.relation.table}" in the transaction at ${formatLsn(this.#commitLsn)} has ${row.count} columns, its table ${table.columns.length}`,
-      })
-    }
+    if (table !== null) this.#requireColumns(table, row)
     return table
+  }
+
+  #requireColumns(table: CompiledTable, row: Tuple): void {
+    if (row.count === table.columns.length) return
+    throw this.#protocolError(table, `has ${row.count} columns, its table ${table.columns.length}`)
+  }
+
+  #protocolError({ relation }: CompiledTable, what: string): EvertError {
+    return new EvertError('PROTOCOL', {
+      message: `a row of "${relation.schema}"."${relation.table}" in the transaction at ${formatLsn(this.#commitLsn)} ${what}`,
+    })
   }
 
   insert(oid: number, lsnHigh: number, lsnLow: number, row: Tuple): void {
     const table = this.#tableOf(oid, row)
-    if (table !== null) this.#transcoder.insert(table, lsnHigh, lsnLow, row)
+    if (table === null) return
+    try {
+      this.#transcoder.insert(table, lsnHigh, lsnLow, row)
+    } catch (error) {
+      this.#again(error, table, [row], (renewed) => this.#transcoder.insert(renewed, lsnHigh, lsnLow, row))
+    }
   }
 
   update(oid: number, lsnHigh: number, lsnLow: number, row: Tuple, old: Tuple | null, kind: OldTuple): void {
     const table = this.#tableOf(oid, row)
-    if (table !== null) this.#transcoder.update(table, lsnHigh, lsnLow, row, old, kind)
+    if (table === null) return
+    if (old !== null) this.#requireColumns(table, old)
+    try {
+      this.#transcoder.update(table, lsnHigh, lsnLow, row, old, kind)
+    } catch (error) {
+      const tuples = old === null ? [row] : [row, old]
+      this.#again(error, table, tuples, (renewed) => this.#transcoder.update(renewed, lsnHigh, lsnLow, row, old, kind))
+    }
   }
 
   delete(oid: number, lsnHigh: number, lsnLow: number, old: Tuple, kind: OldTuple): void {
     const table = this.#tableOf(oid, old)
-    if (table !== null) this.#transcoder.delete(table, lsnHigh, lsnLow, old, kind)
+    if (table === null) return
+    try {
+      this.#transcoder.delete(table, lsnHigh, lsnLow, old, kind)
+    } catch (error) {
+      this.#again(error, table, [old], (renewed) => this.#transcoder.delete(renewed, lsnHigh, lsnLow, old, kind))
+    }
+  }
+
+  /**
+   * A change that could not be written because a composite type was altered, which the stream does not tell: the catalog is asked
+   * again, and the change written with what it says. Nothing of it has been appended yet.
+   */
+  #again(
+    error: unknown,
+    table: CompiledTable,
+    tuples: readonly Tuple[],
+    write: (renewed: CompiledTable) => void,
+  ): void {
+    if (error instanceof ValueMalformed)
+      throw this.#protocolError(table, `has a value that cannot be read: ${error.message}`)
+    if (!(error instanceof TypeAltered)) throw error
+    const bytes = Buffer.from(tuples[0]!.bytes) // the framer's own may be moved while the stream waits
+    for (const tuple of tuples) tuple.bytes = bytes
+    const { oid } = table.relation
+    this.#lastOid = -1
+    const renewal = this.#tables.open(table.relation, { renew: true }).then((renewed) => {
+      this.#known.set(oid, renewed)
+      write(renewed)
+    })
+    this.#options.waitFor(renewal)
   }
 
   truncate(oids: readonly number[], lsnHigh: number, lsnLow: number): void {

@@ -43,6 +43,7 @@ const SESSION = [
   'extra_float_digits=3',
   'bytea_output=hex',
   'lc_monetary=C',
+  'search_path=pg_catalog',
   'statement_timeout=0',
   'lock_timeout=0',
   'idle_in_transaction_session_timeout=0',

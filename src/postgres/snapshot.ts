@@ -1,9 +1,6 @@
 /** Snapshot: the rows of the published tables, as they were at one LSN, into the sink as `r` events. */
 import { type Lsn, toLsn } from '../event/lsn.js'
-import type { Relation } from '../event/relation.js'
-import type { RecordSink } from '../event/sink.js'
-import { type CompiledTable, compileTable } from '../event/table.js'
-import { tableTopic } from '../event/topic-name.js'
+import type { CompiledTable } from '../event/table.js'
 import { Transcoder } from '../event/transcoder.js'
 import { type PublishedTable, qualifiedName } from './catalog.js'
 import { connect } from './connection.js'
@@ -11,15 +8,14 @@ import type { ConnectionOptions } from './connection-options.js'
 import { type CopyRequest, CopyRows } from './copy-rows.js'
 import { CopySocket } from './copy-socket.js'
 import { quoteIdentifier, quoteLiteral } from './sql.js'
+import { Tables, type TablesOptions } from './tables.js'
 
-export interface SnapshotRows<Records> {
+export interface SnapshotRows<Records> extends TablesOptions {
   /** The stream carries every change after it. */
   readonly lsn: Lsn
   /** Microseconds since 1970: the time of the events. */
   readonly timeUs: bigint
   readonly tables: readonly PublishedTable[]
-  readonly pipeline: string
-  readonly sink: RecordSink
   readonly cut: () => Records
   /** The sink is cut when it holds this much. */
   readonly batchBytes: number
@@ -59,16 +55,19 @@ export class SnapshotReader {
   async *rows<Records>(options: SnapshotRows<Records>): AsyncGenerator<Records> {
     const transcoder = new Transcoder(options.sink)
     transcoder.begin({ commitLsn: toLsn(options.lsn - 1n), timeUs: options.timeUs, xid: null })
-    for (const table of options.tables) yield* this.#tableRows(options, table, transcoder)
+    const tables = new Tables(options, transcoder)
+    for (const table of options.tables) {
+      const compiled = await tables.open(table.relation)
+      yield* this.#tableRows(options, { table, compiled, transcoder })
+    }
   }
 
   async *#tableRows<Records>(
     options: SnapshotRows<Records>,
-    table: PublishedTable,
-    transcoder: Transcoder,
+    of: { readonly table: PublishedTable; readonly compiled: CompiledTable; readonly transcoder: Transcoder },
   ): AsyncGenerator<Records> {
     const { sink, signal } = options
-    const compiled = await compile(options, table.relation)
+    const { table, compiled, transcoder } = of
     const high = Number(options.lsn >> 32n)
     const low = Number(options.lsn & 0xffffffffn)
     let rows = 0
@@ -93,12 +92,6 @@ export class SnapshotReader {
   close(): void {
     this.#socket.destroy()
   }
-}
-
-async function compile<Records>(options: SnapshotRows<Records>, relation: Relation): Promise<CompiledTable> {
-  const name = tableTopic(options.pipeline, relation.schema, relation.table)
-  const keyed = relation.columns.some((column) => column.key)
-  return compileTable(relation, await options.sink.topic({ name, keyed }))
 }
 
 /** The columns and rows that the publication publishes, and no others; of a parent table only its own rows. */

@@ -2,6 +2,7 @@
 import { userInfo } from 'node:os'
 import { silentLogger, type Logger } from '../../src/base/logger.js'
 import { parseLsn } from '../../src/event/lsn.js'
+import { DEFAULT_VALUES } from '../../src/event/type-kinds.js'
 import type { Log, LogRecord } from '../../src/log/log.js'
 import type { PipelineOptions } from '../../src/attempt.js'
 import { runPipeline } from '../../src/pipeline.js'
@@ -34,6 +35,7 @@ export function startPipeline(
     connection: connectionOptions(database.url, {}, userInfo().username),
     snapshot: 'initial',
     limits: { bytes: 4 << 20, ageMs: 0 },
+    values: DEFAULT_VALUES,
     logger: process.env['EVERT_TEST_LOG'] === undefined ? silentLogger : consoleLogger,
     onStreaming: () => undefined,
     onSnapshotStart: () => undefined,

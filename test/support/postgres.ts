@@ -7,7 +7,15 @@ import { installedPostgres, type LocalPostgres, startLocalPostgres } from '../..
 import { cacheFolder } from './cache.js'
 
 /** The newest release of each major that npm has. */
-const RELEASES: Readonly<Record<number, string>> = { 15: '15.18.0-beta.17' }
+const RELEASES: Readonly<Record<number, string>> = {
+  14: '14.23.0-beta.17',
+  15: '15.18.0-beta.17',
+  16: '16.14.0-beta.17',
+  17: '17.10.0-beta.17',
+}
+
+/** The newest first. */
+export const MAJORS = [18, 17, 16, 15, 14] as const
 
 export async function startPostgres(
   options: {

@@ -2,7 +2,8 @@
 import { BatchSink, FilledBatches } from '../batch-sink.js'
 import { type Codec, loadCodec } from '../compression.js'
 import { assert } from '../../base/assert.js'
-import type { EncodedRecord, SinkTopic, TopicRequest } from '../../event/sink.js'
+import { encodedRecord } from '../../event/record.js'
+import type { SinkTopic, TopicRequest } from '../../event/sink.js'
 import type { FilledRecords, Log, LogRecord, LogWriter, Progress, ReadOptions } from '../log.js'
 import { offsetAt } from '../offset-at.js'
 import { Cluster, missing } from './cluster.js'
@@ -173,7 +174,8 @@ class KafkaWriter implements LogWriter {
   #fill(progress: Progress): FilledBatches {
     const topic = this.#progressSink.topic({ name: this.#progressTopic.name, keyed: true })
     assert(!(topic instanceof Promise), 'the progress topic is known')
-    for (const [entry, value] of progress) this.#progressSink.append(topic, entryRecord(entry, value))
+    for (const [entry, value] of progress)
+      this.#progressSink.append(topic, encodedRecord({ key: Buffer.from(entry), value, timestampMs: Date.now() }))
     return this.#progressSink.cut()
   }
 
@@ -197,18 +199,4 @@ async function lookUp(cluster: Cluster, request: TopicRequest): Promise<SinkTopi
   const partitions = known ?? (await cluster.retry(asked, () => cluster.partitions(request.name)))
   if (partitions === null) throw missing(request.name)
   return { name: request.name, partitions }
-}
-
-function entryRecord(entry: string, value: Buffer): EncodedRecord {
-  const key = Buffer.from(entry)
-  const bytes = Buffer.concat([key, value])
-  return {
-    bytes,
-    keyStart: 0,
-    keyEnd: key.length,
-    valueStart: key.length,
-    valueEnd: bytes.length,
-    timestampMs: Date.now(),
-    headers: null,
-  }
 }
