@@ -1,4 +1,5 @@
--- What the stream does not say of a table: the columns of its primary key (under REPLICA IDENTITY FULL the stream flags every column),
+-- What the stream does not say of a table: the columns of its primary key (under REPLICA IDENTITY FULL the stream flags every column;
+-- null where the table is gone),
 -- the names of its columns' types with their modifiers, and what types that are not built in are made of, down to those that are.
 -- Run by: run. Variables: table (its OID), types (a JSON array of [type OID, modifier]). Oldest Postgres: 14.
 with recursive part (oid) as (
@@ -14,7 +15,8 @@ with recursive part (oid) as (
                union all
               select a.atttypid from pg_attribute a
                where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped) next)
-select (select coalesce(jsonb_agg(a.attname order by a.attnum), '[]')
+select (select case when exists (select from pg_class where oid = :'table'::oid)
+                    then coalesce(jsonb_agg(a.attname order by a.attnum), '[]') end
           from pg_index i
           join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])
          where i.indrelid = :'table'::oid and i.indisprimary) as primary_key,

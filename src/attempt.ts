@@ -37,7 +37,7 @@ import {
 import { SnapshotReader } from './postgres/snapshot.js'
 import type { TablePatterns } from './postgres/table-patterns.js'
 import type { RelationMemory } from './postgres/tables.js'
-import { ProgressKeeper, readProgress } from './progress.js'
+import { ProgressKeeper, type ProgressState, readProgress } from './progress.js'
 
 export interface PipelineOptions {
   readonly name: string
@@ -73,7 +73,6 @@ export interface Attempt {
   readonly snapshot: {
     readonly reader: SnapshotReader
     readonly lsn: Lsn
-    readonly tables: readonly PublishedTable[]
   } | null
   close(): Promise<void>
 }
@@ -81,7 +80,7 @@ export interface Attempt {
 /** How often a standby looks whether the slot is free. */
 const STANDBY_MS = 500
 
-/** Closes what was opened, last first. */
+/** Closes what was opened, last first, and all of it: the first error is thrown at the end. */
 class Closers {
   readonly #closers: (() => void | Promise<void>)[] = []
 
@@ -91,7 +90,15 @@ class Closers {
   }
 
   async close(): Promise<void> {
-    for (let close = this.#closers.pop(); close !== undefined; close = this.#closers.pop()) await close()
+    const errors: unknown[] = []
+    for (let close = this.#closers.pop(); close !== undefined; close = this.#closers.pop()) {
+      try {
+        await close()
+      } catch (error) {
+        errors.push(error)
+      }
+    }
+    if (errors.length > 0) throw errors[0]
   }
 }
 
@@ -100,7 +107,7 @@ export async function startAttempt(options: AttemptOptions): Promise<Attempt> {
   try {
     return await start(options, closers)
   } catch (error) {
-    await closers.close()
+    await closers.close().catch(() => undefined) // what went wrong first counts
     throw error
   }
 }
@@ -138,7 +145,7 @@ async function start(options: AttemptOptions, closers: Closers): Promise<Attempt
   const progress = resume(options, { identity, slot, created, writer })
   const wanted = progress.state.snapshot === 'running'
   if (wanted && created === null) requireSelect(tables, server.role)
-  const snapshot = wanted ? await openSnapshot(options, { connection, closers, reader, created, tables }) : null
+  const snapshot = wanted ? await openSnapshot(options, { connection, closers, reader, created }) : null
   if (!wanted) reader?.close()
   return {
     stream,
@@ -148,6 +155,7 @@ async function start(options: AttemptOptions, closers: Closers): Promise<Attempt
       recall: (relation) => progress.recall(relation),
       ask: (relation) => describeRelation(connection, relation),
       remember: (relation, description) => progress.remember(relation, description),
+      earlierKeys: (relation) => progress.earlierKeys(relation),
     },
     snapshot,
     close: () => closers.close(),
@@ -283,8 +291,7 @@ async function adopt(
   closers: Closers,
 ): Promise<SnapshotReader | null> {
   if (snapshotName === null) return null
-  const { connection, signal } = options
-  return closers.add(await SnapshotReader.open({ connection, snapshotName, signal }), (r) => r.close())
+  return closers.add(await SnapshotReader.open({ ...options, snapshotName }), (r) => r.close())
 }
 
 /** The slot again, now that nobody else can move it. */
@@ -295,14 +302,29 @@ async function requireOwnSlot(options: PipelineOptions, connection: Connection):
   return slot
 }
 
-/** Where to go on: what the log says, once it agrees with the server. Errors: SERVER_FOREIGN, SLOT_AHEAD, SLOT_MISSING, PROGRESS_INVALID. */
+/**
+ * A server that was restored from a backup, or promoted before it had everything, writes other WAL from there on: what it commits
+ * below the log's end would be taken for published. Error: SERVER_BEHIND.
+ */
+function requireSameHistory(identity: SystemIdentity, state: ProgressState): void {
+  const shared = state.timeline === identity.timeline ? identity.walEnd : identity.ancestors.get(state.timeline)
+  if (shared !== undefined && shared >= state.endLsn) return
+  const where = shared === undefined ? 'does not come from there' : `shares that WAL only up to ${formatLsn(shared)}`
+  throw new EvertError('SERVER_BEHIND', {
+    message: `the log ends at ${formatLsn(state.endLsn)} of timeline ${state.timeline}; the server is on timeline ${identity.timeline} and ${where}: it was restored from a backup, or promoted without the newest changes, and the log holds changes that it does not have`,
+    hint: `evert drop --name …, then evert run, starts over with a new snapshot`,
+  })
+}
+
+/** Where to go on: what the log says, once it agrees with the server. Errors: SERVER_FOREIGN, SERVER_BEHIND, SLOT_AHEAD, SLOT_MISSING, PROGRESS_INVALID. */
 function resume(
   options: PipelineOptions,
   found: { identity: SystemIdentity; slot: Slot; created: CreatedSlot | null; writer: LogWriter },
 ): ProgressKeeper {
   const { identity, slot, created, writer } = found
   const { name, logger } = options
-  const here = { ...identity, database: options.connection.database, slot: slot.name }
+  const { systemIdentifier, timeline } = identity
+  const here = { systemIdentifier, timeline, database: options.connection.database, slot: slot.name }
   const state = readProgress(name, writer.progress)
   if (state === null) {
     const endLsn = created?.consistentPoint ?? slot.confirmedFlushLsn
@@ -315,6 +337,7 @@ function resume(
       hint: `give this one a name of its own (--name), or evert drop --name ${name} to start over`,
     })
   }
+  requireSameHistory(identity, state)
   if (created !== null || slot.confirmedFlushLsn > state.endLsn) {
     throw new EvertError('SLOT_AHEAD', {
       message: `slot "${slot.name}" confirms ${formatLsn(slot.confirmedFlushLsn)}, but the log ends at ${formatLsn(state.endLsn)}: the ${slot.confirmedFlushLsn - state.endLsn} bytes of WAL between are gone`,
@@ -339,13 +362,11 @@ async function openSnapshot(
     closers: Closers
     reader: SnapshotReader | null
     created: CreatedSlot | null
-    tables: readonly PublishedTable[]
   },
 ): Promise<Attempt['snapshot']> {
-  const { tables } = at
   if (at.reader !== null && at.created !== null) {
-    options.onSnapshotStart(tables)
-    return { reader: at.reader, lsn: at.created.consistentPoint, tables }
+    options.onSnapshotStart(at.reader.tables)
+    return { reader: at.reader, lsn: at.created.consistentPoint }
   }
   const replication = await connect(options.connection, { kind: 'replication', signal: options.signal })
   try {
@@ -357,8 +378,8 @@ async function openSnapshot(
     const reader = await adopt(options, snapshotName, at.closers)
     if (reader === null)
       throw new EvertError('PROTOCOL', { message: 'the server exported no snapshot with its temporary slot' })
-    options.onSnapshotStart(tables)
-    return { reader, lsn: consistentPoint, tables }
+    options.onSnapshotStart(reader.tables)
+    return { reader, lsn: consistentPoint }
   } finally {
     // The temporary slot goes with its connection; the reader holds the snapshot.
     await replication.close()

@@ -21,13 +21,16 @@ export async function runPipeline(options: PipelineOptions): Promise<void> {
   const startedMs = performance.now()
   let worked = false
   let failures = 0
-  const works = (): void => {
+  const onWorking = (): void => {
     worked = true
+  }
+  const onCommit: OnCommit = (committed) => {
     failures = 0
+    options.onCommit(committed)
   }
   while (!signal.aborted) {
     try {
-      await attempt(options, works)
+      await attempt({ ...options, onCommit }, onWorking)
     } catch (error) {
       if (signal.aborted) return
       const hopeless = !worked && performance.now() - startedMs > GIVE_UP_MS
@@ -49,17 +52,19 @@ async function backOff(
   await delay(waitMs, undefined, { signal: options.signal }).catch(() => undefined)
 }
 
-async function attempt(options: PipelineOptions, works: () => void): Promise<void> {
-  const started = await startAttempt({ ...options, onStandby: works })
+async function attempt(options: PipelineOptions, onWorking: () => void): Promise<void> {
+  const started = await startAttempt({ ...options, onStandby: onWorking })
+  onWorking()
   try {
-    works()
-    await publish(started, options, works)
-  } finally {
-    await started.close()
+    await publish(started, options)
+  } catch (error) {
+    await started.close().catch(() => undefined) // what went wrong first counts
+    throw error
   }
+  await started.close()
 }
 
-async function publish(started: Attempt, options: PipelineOptions, works: () => void): Promise<void> {
+async function publish(started: Attempt, options: PipelineOptions): Promise<void> {
   const { stream, writer, progress, snapshot } = started
   const { logger, signal, limits, name, patterns } = options
   const common = {
@@ -74,19 +79,15 @@ async function publish(started: Attempt, options: PipelineOptions, works: () => 
     values: options.values,
     nowUs: () => BigInt(Date.now()) * 1000n,
     from: progress.state.endLsn,
-    onCommit: (committed: Parameters<OnCommit>[0]) => {
-      works()
-      options.onCommit(committed)
-    },
+    onCommit: options.onCommit,
   }
   if (snapshot !== null) {
     // Changes before the snapshot's LSN come first, so that no row travels back in time; a new slot has none.
     if (progress.state.endLsn < snapshot.lsn) await bridge({ ...common, until: snapshot.lsn })
     if (signal.aborted) return
-    const { reader, lsn, tables } = snapshot
+    const { reader, lsn } = snapshot
     const rows = reader.rows({
       lsn,
-      tables,
       pipeline: name,
       relations: started.relations,
       values: options.values,
@@ -99,7 +100,7 @@ async function publish(started: Attempt, options: PipelineOptions, works: () => 
     })
     await copySnapshot({ rows, writer, progress, lsn, onCommit: common.onCommit })
     reader.close()
-    logger.info({ lsn: formatLsn(lsn), tables: tables.length }, 'snapshot complete')
+    logger.info({ lsn: formatLsn(lsn), tables: reader.tables.length }, 'snapshot complete')
     options.onSnapshotComplete()
   }
   logger.info({ from: formatLsn(progress.state.endLsn) }, 'streaming')

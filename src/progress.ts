@@ -107,6 +107,12 @@ export class ProgressKeeper {
     return this.#relations.get(relationEntry(relation)) ?? null
   }
 
+  /** The primary keys that versions of a table were known to have, the latest first. */
+  earlierKeys(relation: Relation): readonly (readonly string[])[] {
+    const versions = [...this.#relations].filter(([entry]) => entry.startsWith(`${RELATION_ENTRY}${relation.oid}/`))
+    return versions.map(([, { primaryKey }]) => primaryKey ?? []).toReversed()
+  }
+
   /** So that a restart, which would ask a catalog that has moved on, cannot change it. */
   remember(relation: Relation, description: RelationDescription): void {
     const entry = relationEntry(relation)

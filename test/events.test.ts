@@ -217,6 +217,32 @@ describe.each([18, 15])('events of Postgres %i', (major) => {
     ])
   })
 
+  it('keep the key that a row had at its point of the stream, also where the stream does not say it', async () => {
+    await database.query(`create table item (a int, b int, primary key (a, b)); alter table item replica identity full;
+      insert into item values (1, 1)`)
+    const first = startPipeline(database, { openLog })
+    await first.caughtUp()
+    expect(await first.stop()).toBeUndefined()
+    await database.query(`update item set b = 1; alter table item rename b to c; update item set c = 1`)
+    const second = startPipeline(database, { openLog })
+    await second.caughtUp()
+    expect(await second.stop()).toBeUndefined()
+    const log = await openLog()
+    const keys = (await readAll(log, `${database.name}.public.item`)).map(({ key }) => key?.toString())
+    await log.close()
+    expect(keys.toSorted()).toEqual(['{"a":1,"b":1}', '{"a":1,"b":1}', '{"a":1,"c":1}'])
+  })
+
+  it('stop rather than guess a key that nobody knows any more', async () => {
+    await database.query(`create table item (a int primary key, b int); alter table item replica identity full`)
+    const first = startPipeline(database, { openLog, snapshot: 'none' })
+    await first.caughtUp()
+    expect(await first.stop()).toBeUndefined()
+    await database.query(`insert into item values (1, 1); alter table item rename a to id`)
+    const second = startPipeline(database, { openLog })
+    expect(await second.ended).toMatchObject({ code: 'KEY_UNKNOWN', message: expect.stringContaining('"item"') })
+  })
+
   it('take their key from a replica identity index, and have none without an identity', async () => {
     const byIndex = await eventsOf(
       `create table item (id int primary key, code text not null unique); alter table item replica identity using index item_code_key;

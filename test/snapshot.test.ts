@@ -164,4 +164,30 @@ describe('a first snapshot', () => {
     ])
     await database.drop()
   })
+
+  it('has the tables that are there when it is taken, not those that were there when evert started', async () => {
+    const database = await freshDatabase()
+    await database.query('create table item (id int primary key, n int); insert into item values (1, 0)')
+    await database.query(`create publication "${database.name}" for all tables`)
+    const open = await database.client()
+    await open.query('begin; select txid_current()')
+    const said: string[] = []
+    const logger = { ...silentLogger, warn: (_: object, message: string) => void said.push(message) }
+    const pipeline = startPipeline(database, { openLog, logger })
+    while (!said.some((message) => message.includes('waits for')))
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    await database.query(`create table late (id int primary key); insert into late values (7);
+      alter table item add column note text; update item set note = 'new'`)
+    await open.query('commit')
+    await pipeline.caughtUp()
+    expect(await pipeline.stop()).toBeUndefined()
+    const log = await openLog()
+    const records = await readAll(log, `${database.name}.public.`)
+    await log.close()
+    expect(records.map(({ value }) => JSON.parse(String(value))).map(({ op, after }) => [op, after])).toEqual([
+      ['r', { id: 1, n: 0, note: 'new' }],
+      ['r', { id: 7 }],
+    ])
+    await database.drop()
+  })
 })

@@ -29,6 +29,8 @@ export const ERRORS = {
   POSTGRES_CONNECTION_LOST: unavailable('the connection to Postgres broke'),
   POSTGRES_AUTHENTICATION: failed('Postgres refused the user, the password or the database'),
   POSTGRES_TLS: failed('the TLS connection to Postgres could not be made as sslmode asks'),
+  POSTGRES_ENCODING: failed('the database does not know the encoding of its own text'),
+  KEY_UNKNOWN: failed('the key that a table had at a point of the stream cannot be known any more'),
   POSTGRES_VERSION: failed('the server is older than Postgres 14'),
   POSTGRES_PERMISSION: failed('the user lacks a right in Postgres'),
   POSTGRES_QUERY: failed('Postgres refused a statement'),
@@ -47,6 +49,7 @@ export const ERRORS = {
   SLOT_MISSING: loss('the log has progress, but its slot is gone'),
   SLOT_AHEAD: loss('the slot has moved past what the log holds'),
   SLOT_LOST: loss('the server has removed WAL that the slot needs'),
+  SERVER_BEHIND: loss('the server does not have the WAL that the log was written from'),
   SERVER_FOREIGN: loss('the progress in the log belongs to another Postgres server'),
   PROGRESS_INVALID: loss('the progress in the log cannot be read'),
 
@@ -63,6 +66,7 @@ export const ERRORS = {
   LOG_FORMAT: failed('the directory does not hold a log that this version can read'),
   RECORD_TOO_LARGE: failed('an event is larger than its topic accepts'),
   TRANSACTION_TOO_LONG: failed('a transaction takes longer than the broker allows'),
+  TOPIC_INVALID: failed('Kafka refuses the name of a topic'),
   TOPIC_MISSING: failed('a topic does not exist'),
   COMPRESSION_MISSING: failed('the library for a compression is not installed'),
 

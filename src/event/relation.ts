@@ -29,8 +29,8 @@ export interface Relation {
 
 /** What the stream does not say of a relation version: asked of the catalog once, and remembered. */
 export interface RelationDescription {
-  /** In the table's column order; asked because under REPLICA IDENTITY FULL the stream flags every column. */
-  readonly primaryKey: readonly string[]
+  /** In the table's column order; asked because under REPLICA IDENTITY FULL the stream flags every column. Null where the table is gone. */
+  readonly primaryKey: readonly string[] | null
   /** By column, with modifiers, such as `numeric(10,2)`; null where the type is gone. */
   readonly typeNames: readonly (string | null)[]
   readonly types: TypeDescriptions

@@ -27,6 +27,7 @@ const AFTER_NULL = Buffer.from(',"after":null')
 const UNCHANGED_LIST = Buffer.from(',"unchanged":[')
 const SOURCE = Buffer.from(',"source":{')
 const TRUNCATE = Buffer.from('{"op":"t","before":null,"after":null')
+const MESSAGE_END = Buffer.from('"}')
 const JSON_NULL = Buffer.from('null')
 const EMPTY_KEY = Buffer.from('{}')
 
@@ -38,6 +39,9 @@ const NO_KEY = -1
 const NOT_SENT = -2
 /** The scratch buffer for one event: grows for a large row, and is given back after it. */
 const SCRATCH_BYTES = 256 * 1024
+
+/** A multiple of three, so that parts can be joined. */
+const BASE64_PART_BYTES = 3 * 1024 * 1024
 
 /** What the old tuple of an update or delete holds: the key columns, or the whole row. */
 export type OldTuple = 'key' | 'full'
@@ -143,10 +147,17 @@ export class Transcoder {
   }
 
   message(topic: SinkTopic, lsnHigh: number, lsnLow: number, message: LogicalMessage): void {
-    const body = `{"op":"m","message":{"prefix":${JSON.stringify(message.prefix)},"content":"${message.content.toString('base64')}"}`
+    const head = `{"op":"m","message":{"prefix":${JSON.stringify(message.prefix)},"content":"`
     const key = `{"prefix":${JSON.stringify(message.prefix)}}`
-    const out = this.#reserve(Buffer.byteLength(body) + Buffer.byteLength(key) + 1024)
-    let at = out.write(body, 0)
+    const { content } = message
+    const out = this.#reserve(2 * Buffer.byteLength(head) + Math.ceil(content.length / 3) * 4 + 1024)
+    let at = out.write(head, 0)
+    // In parts, for a string cannot be as long as a message.
+    for (let from = 0; from < content.length; from += BASE64_PART_BYTES) {
+      const part = content.subarray(from, from + BASE64_PART_BYTES)
+      at += out.write(part.toString('base64'), at, 'latin1')
+    }
+    at = writeConstant(MESSAGE_END, out, at)
     at = writeConstant(SOURCE, out, at)
     at = this.#stamp.write(lsnHigh, lsnLow, out, at)
     const record = this.#event(0, at)

@@ -49,7 +49,7 @@ export async function publishedTables(connection: Connection, publication: strin
 }
 
 const described = z.object({
-  primaryKey: z.array(z.string()),
+  primaryKey: z.array(z.string()).nullable(),
   typeNames: z.array(z.string().nullable()),
   types: z.record(
     z.string(),

@@ -56,8 +56,8 @@ export class CopySocket {
     this.#framer = new Framer(handlers.onMessage)
     socket.removeAllListeners('data')
     if (socket !== this.plain) socket.on('data', (chunk: Buffer) => this.#onChunk(chunk))
-    socket.on('error', (error) => this.#fail(error))
-    socket.on('close', () => this.#fail(new Error('the server closed the connection')))
+    socket.on('error', (error) => this.#fail(connectionLost(error)))
+    socket.on('close', () => this.#fail(connectionLost(new Error('the server closed the connection'))))
   }
 
   write(bytes: Buffer): void {
@@ -80,9 +80,10 @@ export class CopySocket {
     this.pause()
   }
 
+  /** Goes on, unless a message that waited asked for a hold of its own. */
   release(): void {
     this.#guard(() => this.#framer?.release())
-    this.resume()
+    if (this.#framer?.held !== true) this.resume()
   }
 
   pause(): void {
@@ -149,13 +150,13 @@ export class CopySocket {
     if (this.#closed) return
     this.#closed = true
     this.#socket.destroy()
-    const lost =
-      error instanceof EvertError || error.name === 'AssertionError'
-        ? error
-        : new EvertError('POSTGRES_CONNECTION_LOST', {
-            message: `the connection to Postgres broke: ${error.message}`,
-            cause: error,
-          })
-    this.#handlers?.onClose(lost)
+    this.#handlers?.onClose(error)
   }
+}
+
+function connectionLost(error: Error): EvertError {
+  return new EvertError('POSTGRES_CONNECTION_LOST', {
+    message: `the connection to Postgres broke: ${error.message}`,
+    cause: error,
+  })
 }

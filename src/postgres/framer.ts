@@ -69,6 +69,10 @@ export class Framer {
     this.#held = true
   }
 
+  get held(): boolean {
+    return this.#held
+  }
+
   /** Goes on with the messages that wait. */
   release(): void {
     this.#held = false

@@ -170,7 +170,7 @@ export class ReplicationStream {
       this.#status.acknowledge(request.from)
     }
     this.#reached = false
-    this.#socket.release()
+    if (this.#waiting === 0) this.#socket.release()
   }
 
   /** Tells Postgres that everything before it is in the log. Exactly the end LSN: one byte more would lose a transaction. */

@@ -1,5 +1,7 @@
 /** Server: what evert must know of a Postgres server before it replicates from it. */
+import { assert } from '../base/assert.js'
 import { EvertError } from '../base/errors.js'
+import { type Lsn, parseLsn } from '../event/lsn.js'
 import type { Connection } from './connection.js'
 import { type ConnectionOptions, describeServer } from './connection-options.js'
 import { quoteIdentifier, sql } from './sql.js'
@@ -47,12 +49,18 @@ export async function inspectServer(connection: Connection): Promise<Server> {
   }
 }
 
-/** Errors: POSTGRES_VERSION, WAL_LEVEL, REPLICATION_PERMISSION. */
+/** Errors: POSTGRES_VERSION, POSTGRES_ENCODING, WAL_LEVEL, REPLICATION_PERMISSION. */
 export function requireServer(server: Server, options: ConnectionOptions): void {
   const name = describeServer(options)
   if (server.version < 140000) {
     throw new EvertError('POSTGRES_VERSION', {
       message: `${name} is Postgres ${Math.floor(server.version / 10000)}; evert needs 14 or later`,
+    })
+  }
+  if (server.encoding === 'SQL_ASCII') {
+    throw new EvertError('POSTGRES_ENCODING', {
+      message: `${name} has the encoding SQL_ASCII: nobody knows what its text means, and events are UTF-8`,
+      hint: 'dump it, and restore it into a database with encoding UTF8',
     })
   }
   if (server.walLevel !== 'logical') {
@@ -74,10 +82,30 @@ export interface SystemIdentity {
   /** Unsigned 64 bit, as text: one per initdb. */
   readonly systemIdentifier: string
   readonly timeline: number
+  /** Up to which LSN the server's WAL is that of an earlier timeline. */
+  readonly ancestors: ReadonlyMap<number, Lsn>
+  /** The end of the WAL that the server has. */
+  readonly walEnd: Lsn
 }
 
-/** On a replication connection: https://www.postgresql.org/docs/current/protocol-replication.html (IDENTIFY_SYSTEM). */
+/** On a replication connection: https://www.postgresql.org/docs/current/protocol-replication.html (IDENTIFY_SYSTEM, TIMELINE_HISTORY) */
 export async function identifySystem(replication: Connection): Promise<SystemIdentity> {
   const [row] = await replication.query('IDENTIFY_SYSTEM')
-  return { systemIdentifier: row?.['systemid'] ?? '', timeline: Number(row?.['timeline']) }
+  const walEnd = parseLsn(row?.['xlogpos'] ?? '')
+  assert(walEnd !== null, 'IDENTIFY_SYSTEM answers with an LSN')
+  const timeline = Number(row?.['timeline'])
+  const ancestors = timeline === 1 ? new Map<number, Lsn>() : await timelineHistory(replication, timeline)
+  return { systemIdentifier: row?.['systemid'] ?? '', timeline, ancestors, walEnd }
+}
+
+/** A line per ancestor: timeline, the LSN at which it was left, the reason. */
+async function timelineHistory(replication: Connection, timeline: number): Promise<Map<number, Lsn>> {
+  const [row] = await replication.query(`TIMELINE_HISTORY ${timeline}`)
+  const ancestors = new Map<number, Lsn>()
+  for (const line of (row?.['content'] ?? '').split('\n')) {
+    const [ancestor = '', text = ''] = line.trim().split(/\s+/)
+    const lsn = parseLsn(text)
+    if (lsn !== null) ancestors.set(Number(ancestor), lsn)
+  }
+  return ancestors
 }

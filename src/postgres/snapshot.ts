@@ -2,12 +2,13 @@
 import { type Lsn, toLsn } from '../event/lsn.js'
 import type { CompiledTable } from '../event/table.js'
 import { Transcoder } from '../event/transcoder.js'
-import { type PublishedTable, qualifiedName } from './catalog.js'
+import { type PublishedTable, publishedTables, qualifiedName } from './catalog.js'
 import { connect } from './connection.js'
 import type { ConnectionOptions } from './connection-options.js'
 import { type CopyRequest, CopyRows } from './copy-rows.js'
 import { CopySocket } from './copy-socket.js'
 import { quoteIdentifier, quoteLiteral } from './sql.js'
+import type { TablePatterns } from './table-patterns.js'
 import { Tables, type TablesOptions } from './tables.js'
 
 export interface SnapshotRows<Records> extends TablesOptions {
@@ -15,7 +16,6 @@ export interface SnapshotRows<Records> extends TablesOptions {
   readonly lsn: Lsn
   /** Microseconds since 1970: the time of the events. */
   readonly timeUs: bigint
-  readonly tables: readonly PublishedTable[]
   readonly cut: () => Records
   /** The sink is cut when it holds this much. */
   readonly batchBytes: number
@@ -27,25 +27,32 @@ export interface SnapshotRows<Records> extends TablesOptions {
 export class SnapshotReader {
   readonly #socket: CopySocket
   readonly #copy: CopyRows
+  /** As the snapshot sees them: one that came later is in the stream from its first row on. */
+  readonly tables: readonly PublishedTable[]
 
-  private constructor(socket: CopySocket, copy: CopyRows) {
+  private constructor(socket: CopySocket, copy: CopyRows, tables: readonly PublishedTable[]) {
     this.#socket = socket
     this.#copy = copy
+    this.tables = tables
   }
 
   static async open(options: {
     readonly connection: ConnectionOptions
     readonly snapshotName: string
+    readonly publication: string
+    readonly patterns: TablePatterns
     readonly signal: AbortSignal
   }): Promise<SnapshotReader> {
     const socket = new CopySocket()
-    const { signal, snapshotName } = options
+    const { signal, snapshotName, patterns } = options
     const connection = await connect(options.connection, { kind: 'ordinary', signal, rawSocket: () => socket.plain })
     await connection.query('begin transaction isolation level repeatable read read only')
     await connection.query(`set transaction snapshot ${quoteLiteral(snapshotName)}`)
     // A row-level security policy would leave rows out without a word; like this it is an error.
     await connection.query('set local row_security = off')
-    return new SnapshotReader(socket, new CopyRows(socket, connection))
+    const published = await publishedTables(connection, options.publication)
+    const tables = published.filter(({ relation }) => patterns.matches(relation.schema, relation.table))
+    return new SnapshotReader(socket, new CopyRows(socket, connection), tables)
   }
 
   /**
@@ -56,7 +63,7 @@ export class SnapshotReader {
     const transcoder = new Transcoder(options.sink)
     transcoder.begin({ commitLsn: toLsn(options.lsn - 1n), timeUs: options.timeUs, xid: null })
     const tables = new Tables(options, transcoder)
-    for (const table of options.tables) {
+    for (const table of this.tables) {
       const compiled = await tables.open(table.relation)
       yield* this.#tableRows(options, { table, compiled, transcoder })
     }

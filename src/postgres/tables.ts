@@ -1,4 +1,5 @@
 /** Tables: from a relation version to a table compiled for encoding, with its topic; each version is told once on the schema topic. */
+import { EvertError } from '../base/errors.js'
 import type { Relation, RelationDescription } from '../event/relation.js'
 import type { RecordSink } from '../event/sink.js'
 import { type CompiledTable, compileTable } from '../event/table.js'
@@ -14,6 +15,8 @@ export interface RelationMemory {
   ask(relation: Relation): Promise<RelationDescription>
   /** From the next commit on. */
   remember(relation: Relation, description: RelationDescription): void
+  /** The primary keys that other versions of the table had, the latest first. */
+  earlierKeys(relation: Relation): readonly (readonly string[])[]
 }
 
 export interface TablesOptions {
@@ -37,23 +40,34 @@ export class Tables {
     const { pipeline, sink, relations, values } = this.#options
     const recalled = options.renew ? null : relations.recall(relation)
     const description = recalled ?? (await relations.ask(relation))
-    const keyed = withKey(relation, description)
+    const keyed = relation.replicaIdentity === 'full' ? this.#withKey(relation, description) : relation
     const hasKey = keyed.columns.some((column) => column.key)
     const topic = await sink.topic({ name: tableTopic(pipeline, relation.schema, relation.table), keyed: hasKey })
     if (recalled === null) {
       const schemas = await sink.topic({ name: schemaTopic(pipeline), keyed: true })
       this.#transcoder.schema(schemas, keyed, description)
-      relations.remember(relation, description)
+      const primaryKey = keyed.columns.filter(({ key }) => key).map(({ name }) => name)
+      relations.remember(relation, relation.replicaIdentity === 'full' ? { ...description, primaryKey } : description)
     }
     return compileTable({ relation: keyed, topic, types: description.types, values })
   }
-}
 
-/** Under REPLICA IDENTITY FULL the stream flags every column: there the key is the primary key. */
-function withKey(relation: Relation, { primaryKey }: RelationDescription): Relation {
-  if (relation.replicaIdentity !== 'full') return relation
-  return {
-    ...relation,
-    columns: relation.columns.map((column) => ({ ...column, key: primaryKey.includes(column.name) })),
+  /**
+   * Under REPLICA IDENTITY FULL the stream flags every column: there the key is the primary key. The catalog knows today's; where that is
+   * not of this version's columns, one that an earlier version had may be. Of a table that is gone, there may be none.
+   */
+  #withKey(relation: Relation, { primaryKey }: RelationDescription): Relation {
+    const names = new Set(relation.columns.map(({ name }) => name))
+    const keys = [...(primaryKey === null ? [] : [primaryKey]), ...this.#options.relations.earlierKeys(relation)]
+    const fits = (columns: readonly string[]): boolean => columns.length > 0 && columns.every((name) => names.has(name))
+    const key = primaryKey?.length === 0 ? [] : (keys.find(fits) ?? [])
+    if (primaryKey !== null && primaryKey.length > 0 && key.length === 0) {
+      const table = `"${relation.schema}"."${relation.table}"`
+      throw new EvertError('KEY_UNKNOWN', {
+        message: `table ${table} has REPLICA IDENTITY FULL, and at this point of the stream its primary key had other columns than it has now`,
+        hint: `leave it out (--tables '*,!${relation.schema}.${relation.table}'), or evert drop, then evert run, starts over with a new snapshot`,
+      })
+    }
+    return { ...relation, columns: relation.columns.map((column) => ({ ...column, key: key.includes(column.name) })) }
   }
 }

@@ -128,7 +128,11 @@ describeKafka('a secured broker', () => {
     })
     const [host = '', port = ''] = kafka.bootstrap.split(':')
     const brokers = [{ host, port: Number(port) }]
-    await expect(roundTrip('plain', { brokers, sasl: null })).rejects.toMatchObject({ code: 'LOG_TLS' })
+    await expect(roundTrip('plain', { brokers, sasl: null })).rejects.toMatchObject({
+      code: 'LOG_UNREACHABLE',
+      message: expect.stringContaining('TLS'),
+      hint: expect.stringContaining('--kafka-tls'),
+    })
   })
 
   it('asks for the rights that are missing, one after the other', async () => {

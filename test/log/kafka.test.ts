@@ -15,7 +15,7 @@ function options(over: Partial<KafkaOptions> = {}): KafkaOptions {
     clientId: 'evert-test',
     tls: null,
     sasl: null,
-    topics: { partitions: CONTRACT_PARTITIONS, replicationFactor: -1, retention: 'compact' },
+    topics: { partitions: CONTRACT_PARTITIONS, replicationFactor: -1, retention: 'forever' },
     compression: 'none',
     transactionTimeoutMs: 60_000,
     logger: silentLogger,

@@ -75,6 +75,12 @@ export async function freshDatabase(serverUrl = testPostgres()): Promise<TestDat
   }
 }
 
+/** A session of its own on a database that is there, for as long as the server is. */
+export async function openSession(url: string): Promise<TestDatabase['query']> {
+  const client = await open(url)
+  return async (text) => (await client.query(text)).rows as Record<string, string | null>[]
+}
+
 async function open(url: string): Promise<pg.Client> {
   const client = new pg.Client({
     connectionString: url,

@@ -9,7 +9,7 @@ import {
 } from '@platformatic/kafka'
 import { setTimeout as delay } from 'node:timers/promises'
 import { EvertError } from '../../base/errors.js'
-import { type Asked, CODE, codesOf, isPassing, kafkaError } from './errors.js'
+import { type Asked, CODE, codesOf, isPassing, kafkaError, passing, texts } from './errors.js'
 import { connectionSettings, type KafkaOptions } from './options.js'
 
 export interface Leader {
@@ -35,6 +35,8 @@ export class Cluster {
   readonly #guarded = new WeakSet<Connection>()
   readonly #brokers = new Map<number, Broker>()
   readonly #topics = new Map<string, TopicMetadata>()
+  /** Topics that a broker has known at some time. */
+  readonly #seen = new Set<string>()
   #reached = false
 
   constructor(options: KafkaOptions, clientId = options.clientId) {
@@ -92,6 +94,17 @@ export class Cluster {
     throw last
   }
 
+  /** One request to the controller: with ZooKeeper it alone creates and deletes topics, with KRaft any broker passes it on. */
+  async callController<Arguments extends unknown[], Response>(
+    api: API<Arguments, Response>,
+    ...parameters: Arguments
+  ): Promise<Response> {
+    const { controllerId, brokers } = await this.callAny(metadataV9.api, [])
+    const controller = brokers.find(({ nodeId }) => nodeId === controllerId)
+    if (controller === undefined) return await this.callAny(api, ...parameters)
+    return await this.call({ host: controller.host, port: controller.port }, api, ...parameters)
+  }
+
   /**
    * Retries what passes by itself, on a clock. Errors: kafkaError's; LOG_UNREACHABLE where no broker has ever answered.
    * `before` is asked for an abort, and told of each failure.
@@ -124,8 +137,8 @@ export class Cluster {
   #unreachable(cause: unknown): EvertError {
     const brokers = this.#options.brokers.map(({ host, port }) => `${host}:${port}`).join(', ')
     return new EvertError('LOG_UNREACHABLE', {
-      message: `no broker answers at ${brokers}`,
-      hint: 'is Kafka up, and are the addresses of --log right? The brokers must also advertise addresses that can be reached from here',
+      message: `no broker answers at ${brokers}: ${texts(cause)}`,
+      hint: 'is Kafka up, and are the addresses of --log right? Does the listener want --kafka-tls, or not? The brokers must also advertise addresses that can be reached from here',
       cause,
     })
   }
@@ -152,22 +165,28 @@ export class Cluster {
         leaders[partition.partitionIndex] = partition.leaderId
       const found = { leaders }
       this.#topics.set(topic, found)
+      this.#seen.add(topic)
       return found
     } catch (error) {
       this.#topics.delete(topic)
-      if (codesOf(error).includes(CODE.unknownTopicOrPartition)) return null
-      throw error
+      if (!codesOf(error).includes(CODE.unknownTopicOrPartition)) throw error
+      return null
     }
   }
 
   /** Null while there is none. Errors: TOPIC_MISSING. */
   async leader(topic: string, partition: number): Promise<Leader | null> {
     const known = this.#topics.get(topic) ?? (await this.refresh(topic))
-    if (known === null) throw missing(topic)
+    if (known === null) throw this.#unknown(topic)
     const id = known.leaders[partition]
     if (id === undefined) throw missing(`${topic}" partition "${partition}`)
     const broker = this.#brokers.get(id)
     return broker === undefined ? null : { id, broker }
+  }
+
+  /** A broker whose metadata is old may not know a topic that was there before. */
+  #unknown(topic: string): Error {
+    return this.#seen.has(topic) ? passing(CODE.unknownTopicOrPartition) : missing(topic)
   }
 
   /** The leader is no longer who we thought. */

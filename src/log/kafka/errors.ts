@@ -11,6 +11,7 @@ export const CODE = {
   coordinatorLoading: 14,
   coordinatorNotAvailable: 15,
   notCoordinator: 16,
+  invalidTopic: 17,
   recordListTooLarge: 18,
   notEnoughReplicasAfterAppend: 20,
   topicAuthorizationFailed: 29,
@@ -32,11 +33,12 @@ export const CODE = {
   transactionalIdAuthorizationFailed: 53,
   saslAuthenticationFailed: 58,
   unknownProducerId: 59,
+  throttlingQuotaExceeded: 89,
   producerFenced: 90,
 } as const
 
-/** Leader moved or missing, coordinator loading or moved, replicas missing, storage error, quota, timeouts. */
-const PASSING = new Set([3, 5, 6, 7, 8, 9, 13, 14, 15, 16, 19, 20, 51, 56, 72, 74, 75, 78, 89, 100])
+/** Leader or controller moved or missing, coordinator loading or moved, not attempted because of another partition, replicas missing, storage error, quota, timeouts. */
+const PASSING = new Set([3, 5, 6, 7, 8, 9, 13, 14, 15, 16, 19, 20, 41, 51, 55, 56, 72, 74, 75, 78, 89, 100])
 
 /** The codes in a response, or none where there was no response at all: a connection that broke, or a request that timed out. */
 export function codesOf(error: unknown): number[] {
@@ -51,7 +53,7 @@ const NO_RESPONSE = /^PLT_KFK_(NETWORK|TIMEOUT|MULTIPLE|UNEXPECTED_CORRELATION_I
 
 export function isPassing(error: unknown): boolean {
   const codes = codesOf(error)
-  if (codes.length > 0) return codes.every((code) => PASSING.has(code))
+  if (codes.length > 0) return codes.every((code) => code === CODE.none || PASSING.has(code))
   return noResponse(error) && !isTls(error) && !isAuthentication(error)
 }
 
@@ -69,19 +71,32 @@ function noResponse(error: unknown): boolean {
 }
 
 /** Messages of an error and of everything behind it. */
-function texts(error: unknown): string {
+export function texts(error: unknown): string {
   if (!isNativeError(error)) return ''
   const inner = 'errors' in error && Array.isArray(error.errors) ? error.errors.map(texts) : []
   const code = 'code' in error ? String(error.code) : ''
   return [code, error.message, texts(error.cause), ...inner].filter((text) => text !== '').join(': ')
 }
 
+/** By its code, and what OpenSSL and Node say of certificates: a broker's name may hold anything, and a closed connection may pass. */
 function isTls(error: unknown): boolean {
-  return /certificate|TLS|SSL|ERR_TLS|EPROTO|self.signed|altnames/i.test(texts(error))
+  if (!isNativeError(error)) return false
+  const code = 'code' in error ? String(error.code) : ''
+  const inner = 'errors' in error && Array.isArray(error.errors) ? error.errors : []
+  return (
+    /^(ERR_TLS|ERR_SSL|ERR_OSSL|CERT_|CRL_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO|HOSTNAME_MISMATCH|EPROTO)/.test(code) ||
+    /certificate|altnames|SSL routines/.test(error.message) ||
+    [error.cause, ...inner].some(isTls)
+  )
 }
 
 function isAuthentication(error: unknown): boolean {
   return /SASL|AUTHENTICATION|authentication/.test(texts(error))
+}
+
+/** As an error that came with an answer: to be tried again. */
+export function passing(code: number): Error {
+  return Object.assign(new Error(`error ${code}`), { apiCode: code })
 }
 
 /** What was asked, for the message. */
@@ -93,7 +108,7 @@ export interface Asked {
 
 export function kafkaError(error: unknown, asked: Asked): EvertError {
   if (error instanceof EvertError) return error
-  const [code] = codesOf(error).filter((found) => !PASSING.has(found))
+  const [code] = codesOf(error).filter((found) => found !== CODE.none && !PASSING.has(found))
   if (code !== undefined) return codeError(code, asked, error)
   const said = texts(error)
   if (isAuthentication(error)) {
@@ -147,6 +162,12 @@ export function codeError(code: number, asked: Asked, cause?: unknown): EvertErr
         'RECORD_TOO_LARGE',
         `${asked.object}: an event is larger than the topic accepts`,
         `kafka-configs --alter --entity-type topics --entity-name ${asked.topic ?? '…'} --add-config max.message.bytes=…`,
+      )
+    case CODE.invalidTopic:
+      return make(
+        'TOPIC_INVALID',
+        `${asked.object}: Kafka refuses the name: it is longer than 249 characters, or differs from that of another topic only in . and _`,
+        'leave the table out (--tables), or publish it by a pipeline with another --name',
       )
     case CODE.invalidReplicationFactor:
       return make(

@@ -31,9 +31,9 @@ export async function openKafkaLog(options: KafkaOptions): Promise<Log> {
     }
   }
 
-  const readProgress = async ({ name, signal }: { name: string; signal: AbortSignal }): Promise<Progress> => {
+  /** Of a pipeline whose progress topic exists. */
+  const entriesOf = async ({ name, signal }: { name: string; signal: AbortSignal }): Promise<Progress> => {
     const topic = progressTopic(name)
-    if (!(await exists(cluster, topic))) return new Map()
     const { earliest, end } = await offsetsOf(cluster, topic, 0)
     const entries = new Map<string, Buffer>()
     for await (const { key, value } of readPartition(cluster, {
@@ -55,14 +55,16 @@ export async function openKafkaLog(options: KafkaOptions): Promise<Log> {
       try {
         const producer = new TransactionalProducer(cluster, name, grace.signal)
         await producer.init()
-        const progress = await readProgress({ name, signal })
+        const progress = await entriesOf({ name, signal })
         return new KafkaWriter({ cluster, producer, codec, name, progress, grace })
       } catch (error) {
         grace.end()
         throw error
       }
     },
-    readProgress,
+    async readProgress(request) {
+      return (await exists(cluster, progressTopic(request.name))) ? await entriesOf(request) : new Map()
+    },
     pipelines: () => listPipelines(cluster),
     async topics(prefix) {
       const progress = new Set((await listPipelines(cluster)).map(progressTopic))

@@ -1,10 +1,9 @@
 /** Reader: committed records of a partition, from raw batches, with the records of aborted transactions left out. */
 import { listOffsetsV7 } from '@platformatic/kafka'
-import { EvertError } from '../../base/errors.js'
 import type { LogRecord, PartitionOffsets, ReadOptions } from '../log.js'
 import { decodeRecords, readBatches, type RecordBatch } from '../read-batch.js'
 import { type Cluster, missing } from './cluster.js'
-import { CODE, codeError, isPassingCode } from './errors.js'
+import { CODE, codeError, isPassingCode, passing } from './errors.js'
 import { fetch, type FetchResult } from './protocol.js'
 
 const MAX_WAIT_MS = 500
@@ -29,7 +28,9 @@ async function listOffset(cluster: Cluster, topic: string, partition: number, ti
     const response = await cluster.call(broker, listOffsetsV7.api, CONSUMER, READ_COMMITTED, [
       { name: topic, partitions },
     ])
-    return response.topics[0]?.partitions[0]?.offset ?? 0n
+    const offset = response.topics[0]?.partitions[0]?.offset
+    if (offset === undefined || offset < 0n) throw passing(CODE.coordinatorNotAvailable)
+    return offset
   })
 }
 
@@ -59,10 +60,6 @@ async function atLeader<T>(
     },
     signal === undefined ? {} : { signal },
   )
-}
-
-function passing(code: number): Error {
-  return Object.assign(new Error(`error ${code}`), { apiCode: code })
 }
 
 /** Errors: TOPIC_MISSING, LOG_PROTOCOL, LOG_UNAVAILABLE. */
@@ -114,10 +111,8 @@ async function fetchOnce(
     partition,
     async (broker) => {
       const result = await cluster.call(broker, fetch, request)
-      if (result === null)
-        throw new EvertError('LOG_PROTOCOL', {
-          message: `Kafka did not answer for topic "${topic}" partition ${partition}`,
-        })
+      // A broker that throttles answers without any partition.
+      if (result === null) throw passing(CODE.throttlingQuotaExceeded)
       if (result.error === CODE.none) return result
       if (result.error === CODE.offsetOutOfRange) return null
       if (isPassingCode(result.error)) throw passing(result.error)

@@ -9,7 +9,7 @@ import {
 } from '@platformatic/kafka'
 import type { TopicRequest } from '../../event/sink.js'
 import type { Cluster } from './cluster.js'
-import { CODE, codesOf, kafkaError } from './errors.js'
+import { CODE, codesOf, kafkaError, passing } from './errors.js'
 import type { KafkaOptions } from './options.js'
 
 const ADMIN_TIMEOUT_MS = 20_000
@@ -68,7 +68,7 @@ async function create(cluster: Cluster, topics: readonly TopicSettings[]): Promi
     const object = some.length === 1 ? `topic "${some[0]?.name}"` : `${some.length} topics`
     await cluster.retry({ object }, async () => {
       try {
-        await cluster.callAny(
+        await cluster.callController(
           createTopicsV7.api,
           some.map((topic) => creation(cluster, topic)),
           ADMIN_TIMEOUT_MS,
@@ -102,7 +102,7 @@ async function untilLed(cluster: Cluster, topic: string): Promise<void> {
   await cluster.retry({ object: `topic "${topic}"`, topic }, async () => {
     const found = await cluster.refresh(topic)
     if (found === null || found.leaders.length === 0 || [...found.leaders].some((id) => id === undefined || id < 0)) {
-      throw Object.assign(new Error('no leader yet'), { apiCode: CODE.unknownTopicOrPartition })
+      throw passing(CODE.unknownTopicOrPartition)
     }
   })
 }
@@ -130,7 +130,7 @@ export async function deleteTopics(cluster: Cluster, names: readonly string[]): 
     const some = names.slice(from, from + TOPICS_PER_REQUEST).map((name) => ({ name }))
     await cluster.retry({ object: `${some.length} topics` }, async () => {
       try {
-        await cluster.callAny(deleteTopicsV6.api, some, ADMIN_TIMEOUT_MS)
+        await cluster.callController(deleteTopicsV6.api, some, ADMIN_TIMEOUT_MS)
       } catch (error) {
         const refused = codesOf(error).filter((code) => code !== CODE.unknownTopicOrPartition && code !== CODE.none)
         if (refused.length > 0 || codesOf(error).length === 0) throw error
@@ -140,8 +140,7 @@ export async function deleteTopics(cluster: Cluster, names: readonly string[]): 
   for (const name of names) {
     cluster.forget(name)
     await cluster.retry({ object: `topic "${name}"` }, async () => {
-      if ((await cluster.refresh(name)) !== null)
-        throw Object.assign(new Error('still there'), { apiCode: CODE.coordinatorLoading })
+      if ((await cluster.refresh(name)) !== null) throw passing(CODE.coordinatorLoading)
     })
   }
 }
