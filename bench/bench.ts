@@ -190,13 +190,13 @@ async function verify(kafka: string, name: string, workload: Workload): Promise<
     until: end,
     signal: new AbortController().signal,
   })) {
-    const position = positionIn(record.value) ?? ''
+    const position = positionIn(record) ?? ''
     if (position <= last) throw new Error(`${topic}: ${position} came after ${last}`)
     last = position
     count++
   }
   if (count !== workload.rows) throw new Error(`${topic} holds ${count} events instead of ${workload.rows}`)
-  await log.deleteTopics([topic, `${name}.message`])
+  await log.deleteTopics([topic, `${name}.message`, `${name}.schema`])
   await log.close()
 }
 

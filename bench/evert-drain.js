@@ -5,6 +5,7 @@ import { setFlagsFromString } from 'node:v8'
 setFlagsFromString('--semi-space-growth-factor=1')
 const { createLogger } = await import('../dist/base/logger.js')
 const { parseLsn } = await import('../dist/event/lsn.js')
+const { EVERT } = await import('../dist/event/formats.js')
 const { DEFAULT_VALUES } = await import('../dist/event/type-kinds.js')
 const { openKafkaLog } = await import('../dist/log/kafka/log.js')
 const { runPipeline } = await import('../dist/pipeline.js')
@@ -41,6 +42,7 @@ await runPipeline({
     }),
   limits: { bytes: Number(process.env['BATCH_BYTES'] ?? 2 << 20), ageMs: Number(process.env['BATCH_AGE'] ?? 0) },
   values: DEFAULT_VALUES,
+  envelope: EVERT,
   logger,
   signal: stop.signal,
   onStreaming: () => {

@@ -1,5 +1,6 @@
 /** Configuration: every option, declared once. Values come from flags, EVERT_ variables and a YAML file, in that order. */
 import { z } from 'zod'
+import { bytes, duration, flag, retention, startingPoint, text, whole } from './base/option-values.js'
 
 export const COMMANDS = ['run', 'init', 'tail', 'drop', 'demo'] as const
 export type CommandName = (typeof COMMANDS)[number]
@@ -20,43 +21,6 @@ export interface Option {
   readonly secret?: boolean
   readonly boolean?: boolean
 }
-
-const text = z.coerce.string().min(1)
-const flag = z.union([
-  z.boolean(),
-  z.enum(['true', 'false', '1', '0']).transform((value) => value === 'true' || value === '1'),
-])
-const whole = (least: number, most: number): z.ZodType<number> => z.coerce.number().int().min(least).max(most)
-
-const UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
-const duration = z.coerce.string().transform((value, context) => {
-  const match = /^(\d+)(ms|s|m|h|d)$/.exec(value)
-  if (match !== null) return Number(match[1]) * (UNITS_MS[match[2] ?? ''] ?? 1)
-  context.addIssue({ code: 'custom', message: 'a duration is a number with ms, s, m, h or d, such as 15m' })
-  return z.NEVER
-})
-
-const UNITS_BYTES: Readonly<Record<string, number>> = { '': 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 }
-const bytes = z.coerce.string().transform((value, context) => {
-  const match = /^(\d+) ?(KiB|MiB|GiB|)$/.exec(value)
-  if (match !== null) return Number(match[1]) * (UNITS_BYTES[match[2] ?? ''] ?? 1)
-  context.addIssue({ code: 'custom', message: 'a size is a number of bytes, or one with KiB, MiB or GiB' })
-  return z.NEVER
-})
-
-const retention = z.coerce.string().transform((value, context) => {
-  if (value === 'compact' || value === 'forever') return value
-  const ms = duration.safeParse(value)
-  if (ms.success) return { ms: ms.data }
-  context.addIssue({ code: 'custom', message: 'one of compact, forever, or a duration such as 7d' })
-  return z.NEVER
-})
-
-const POSITION = /^[0-9a-f]{16}-[0-9a-f]{8}$/
-const startingPoint = z.union([
-  z.enum(['beginning', 'now']),
-  z.string().regex(POSITION, 'beginning, now, or a position: 16 hex digits, -, 8 hex digits'),
-])
 
 /** No dot, which parts the name from schema and table in a topic. */
 export const NAME = /^[A-Za-z0-9_-]{1,100}$/
@@ -165,6 +129,16 @@ export const OPTIONS = [
     help: 'of record batches',
     prose:
       'It costs CPU of the one core that decodes the stream. zstd needs Node 22.15, or the package @mongodb-js/zstd.',
+  },
+  {
+    name: 'format',
+    commands: ['run'],
+    value: 'evert | debezium | plain | cloudevents',
+    schema: z.enum(['evert', 'debezium', 'plain', 'cloudevents']),
+    default: 'evert',
+    help: 'what stands around the rows of an event',
+    prose:
+      "debezium is read unchanged by what was set up for Debezium's JSON without schemas, and is over half as large again; plain is the row alone, with a delete as a tombstone and everything else in headers; cloudevents is CNCF's structured JSON. See docs/events.md.",
   },
   {
     name: 'json-values',

@@ -89,7 +89,7 @@ export class DemoScreen {
 }
 
 function positionOf(record: LogRecord): string {
-  return positionIn(record.value) ?? ''
+  return positionIn(record) ?? ''
 }
 
 function visible(text: string): number {

@@ -8,6 +8,7 @@ import { EvertError } from '../base/errors.js'
 import type { Logger } from '../base/logger.js'
 import type { Config } from '../config.js'
 import { parseLsn } from '../event/lsn.js'
+import { EVERT } from '../event/formats.js'
 import { DEFAULT_VALUES } from '../event/type-kinds.js'
 import type { Log, LogRecord } from '../log/log.js'
 import { runPipeline } from '../pipeline.js'
@@ -142,6 +143,7 @@ function startBridge({ config, logger, openLog, name, url }: Play): Bridge {
     snapshot: 'initial',
     limits: { bytes: config['batch-bytes'] ?? 1 << 20, ageMs: 0 },
     values: DEFAULT_VALUES,
+    envelope: EVERT,
     logger: { ...logger, error: logger.error.bind(logger), warn: logger.warn.bind(logger), info() {}, debug() {} },
     signal: stop.signal,
     onStreaming,

@@ -9,6 +9,7 @@ import { optionsOf } from '../config.js'
 import type { Command } from './command.js'
 import { COMMANDS } from './commands.js'
 import { loadConfig } from './load-config.js'
+import { version } from './version.js'
 
 /** A stop that takes longer than this ends at once: nothing is lost by it. */
 const STOP_TIMEOUT_MS = 9500
@@ -85,11 +86,6 @@ async function parse(
   }
   // yargs gives undefined for what is declared and was not given.
   return { command, flags: Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined)) }
-}
-
-function version(): string {
-  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
-  return (JSON.parse(text) as { version: string }).version
 }
 
 function readFile(path: string): string | null {

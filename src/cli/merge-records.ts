@@ -17,7 +17,7 @@ export async function* mergedByPosition(
   for (const partition of partitions) {
     const records = partition[Symbol.asyncIterator]()
     const first = await records.next()
-    if (first.done !== true) heads.push({ records, record: first.value, position: positionIn(first.value.value) ?? '' })
+    if (first.done !== true) heads.push({ records, record: first.value, position: positionIn(first.value) ?? '' })
   }
   try {
     while (heads.length > 0) {
@@ -30,7 +30,7 @@ export async function* mergedByPosition(
       if (next.done === true) heads.splice(least, 1)
       else {
         head.record = next.value
-        head.position = positionIn(next.value.value) ?? head.position
+        head.position = positionIn(next.value) ?? head.position
       }
     }
   } finally {

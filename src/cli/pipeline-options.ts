@@ -2,9 +2,12 @@
 import { userInfo } from 'node:os'
 import { EvertError } from '../base/errors.js'
 import { type Config, NAME } from '../config.js'
+import type { Envelope } from '../event/envelope.js'
+import { envelope } from '../event/formats.js'
 import { DEFAULT_VALUES, type ValueOptions } from '../event/type-kinds.js'
 import { type ConnectionOptions, connectionOptions } from '../postgres/connection-options.js'
 import { slotName } from '../postgres/slot.js'
+import { version } from './version.js'
 
 export interface PipelineNames {
   readonly connection: ConnectionOptions
@@ -43,4 +46,8 @@ export function valueOptions(config: Config): ValueOptions {
     numeric: config['numeric-values'] ?? DEFAULT_VALUES.numeric,
     timestamps: config['timestamp-values'] ?? DEFAULT_VALUES.timestamps,
   }
+}
+
+export function envelopeOf(config: Config, { name, connection }: PipelineNames): Envelope {
+  return envelope(config.format ?? 'evert', { pipeline: name, database: connection.database, version: version() })
 }

@@ -22,30 +22,44 @@ const OPERATIONS: Readonly<Record<string, string>> = {
   m: pico.magenta('message '),
 }
 
-/** The letter of the operation; empty for a tombstone. Every envelope begins with it. */
-export function operationOf({ value }: LogRecord): string {
-  return value === null ? '' : (/^\{"op":"([a-z])"/.exec(value.toString('latin1', 0, 16))?.[1] ?? '')
+/** Near the front in every envelope. */
+const OPERATION = /"op":"([a-z])"/
+const HEAD_BYTES = 512
+
+/** The letter of the operation; empty for a tombstone. Where the value is the row alone, it is a header. */
+export function operationOf({ value, headers }: LogRecord): string {
+  const header = headers.find(({ key }) => key === 'evert.op')
+  if (header !== undefined) return header.value.toString()
+  return value === null ? '' : (OPERATION.exec(value.toString('latin1', 0, HEAD_BYTES))?.[1] ?? '')
 }
 
-interface Envelope {
+interface Event {
   readonly before: Row | null
   readonly after: Row | null
   readonly unchanged?: readonly string[]
   readonly message?: { readonly prefix: string; readonly content: string }
-  readonly source: { readonly position: string }
+}
+
+/** What happened, from whatever format. */
+function eventIn(record: LogRecord): Event {
+  const value = JSON.parse(quoteLongNumbers(record.value?.toString() ?? 'null'))
+  if (record.headers.some(({ key }) => key === 'evert.op')) {
+    return operationOf(record) === 'm' ? { before: null, after: null, message: value } : { before: null, after: value }
+  }
+  return 'specversion' in value ? value.data : value
 }
 type Row = Readonly<Record<string, unknown>>
 
-/** `12:00:01.250 update public.cart {"customer":123,"product":999} …`, null for a tombstone, whose delete was shown. */
+/** `12:00:01.250 update public.cart {"customer":123,"product":999} …`, null for a tombstone whose delete was shown. */
 export function readableLine(record: LogRecord): string | null {
-  if (record.value === null) return null
+  if (operationOf(record) === '') return null
   const time = pico.dim(new Date(record.timestampMs).toISOString().slice(11, 23))
   return `${time} ${readableEvent(record)}\n`
 }
 
 /** `update public.cart {"customer":123,"product":999} quantity 3 → 4` */
 export function readableEvent(record: LogRecord): string {
-  const event = JSON.parse(quoteLongNumbers(record.value?.toString() ?? '{}')) as Envelope
+  const event = eventIn(record)
   const table = record.topic.split('.').slice(1).map(unescapeIdentifier).join('.')
   const key = record.key === null ? {} : (JSON.parse(quoteLongNumbers(record.key.toString())) as Row)
   const shownKey = record.key === null ? '' : pico.dim(plain(key))
@@ -53,7 +67,7 @@ export function readableEvent(record: LogRecord): string {
 }
 
 /** What a person wants to know that the key does not say: what changed where the old row is known, else the new row. */
-function describe({ before, after, unchanged, message }: Envelope, key: Row): string {
+function describe({ before, after, unchanged, message }: Event, key: Row): string {
   if (message !== undefined) return `${message.prefix}: ${clip(message.content)}`
   if (after === null) return ''
   const columns = Object.entries(after).filter(([name]) => !(name in key))

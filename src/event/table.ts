@@ -1,4 +1,5 @@
 /** Table: a relation compiled for encoding: every constant part of its events is ready as bytes. */
+import type { Envelope } from './envelope.js'
 import { jsonBytes } from './json.js'
 import type { Relation } from './relation.js'
 import type { SinkTopic } from './sink.js'
@@ -22,30 +23,45 @@ export interface CompiledTable {
   readonly keyColumns: readonly number[]
   /** True where a value may turn out to be of a composite type that was altered. */
   readonly composite: boolean
-  /** `"schema":"public","table":"cart"` */
+  /** Null where an event is the row alone. */
+  readonly heads: Heads | null
+  /** What closes the rows, and all that the table says. */
   readonly source: Buffer
   /** Bytes of all constant parts of one event: what the encoder reserves beside the values. */
   readonly constantBytes: number
 }
 
-/** `source` and punctuation that is not the table's: txId, lsn, ts_us, position, origin, and what stands between. */
-const ENVELOPE_BYTES = 512
+/** Of one operation: what stands before the rows and between them. */
+interface Head {
+  /** `{"op":"u","before":` */
+  readonly before: Buffer
+  /** `,"after":` */
+  readonly between: Buffer
+  /** `{"op":"c","before":null,"after":` */
+  readonly withoutBefore: Buffer
+}
+type Heads = Readonly<Record<'c' | 'u' | 'd' | 'r' | 't', Head>>
+
+/** The stamp and punctuation that is not the table's: txId, lsn, ts_us, position, origin, and what stands between. */
+const ENVELOPE_BYTES = 1024
 
 export interface CompileOptions {
   readonly relation: Relation
   readonly topic: SinkTopic
   readonly types: TypeDescriptions
   readonly values: ValueOptions
+  readonly envelope: Envelope
 }
 
-export function compileTable({ relation, topic, types, values }: CompileOptions): CompiledTable {
+export function compileTable({ relation, topic, types, values, envelope }: CompileOptions): CompiledTable {
   const columns = relation.columns.map((column) => ({
     label: Buffer.from(`${JSON.stringify(column.name)}:`),
     name: jsonBytes(column.name),
     type: valueType(column.typeOid, values, types),
     key: column.key,
   }))
-  const source = Buffer.from(`"schema":${JSON.stringify(relation.schema)},"table":${JSON.stringify(relation.table)}`)
+  const source = Buffer.from(envelope.source(relation))
+  const heads = headsOf(envelope, relation)
   // A name may stand in before, after, unchanged and the key; 64 bytes cover a null, quotes, and every short value's growth.
   const perColumn = columns.reduce((sum, column) => sum + 4 * (column.label.length + 1) + 64, 0)
   return {
@@ -54,9 +70,22 @@ export function compileTable({ relation, topic, types, values }: CompileOptions)
     columns,
     keyColumns: columns.flatMap((column, index) => (column.key ? [index] : [])),
     composite: columns.some(({ type }) => holdsComposite(type)),
+    heads,
     source,
-    constantBytes: perColumn + source.length + ENVELOPE_BYTES,
+    constantBytes: perColumn + source.length + (heads?.c.withoutBefore.length ?? 0) + ENVELOPE_BYTES,
   }
+}
+
+function headsOf(envelope: Envelope, relation: Relation): Heads | null {
+  const { between } = envelope
+  const headOf = (operation: keyof Heads): Head | null => {
+    const before = envelope.head(operation, relation)
+    if (before === null) return null
+    const withoutBefore = Buffer.from(`${before}null${between}`)
+    return { before: Buffer.from(before), between: Buffer.from(between), withoutBefore }
+  }
+  const [c, u, d, r, t] = [headOf('c'), headOf('u'), headOf('d'), headOf('r'), headOf('t')]
+  return c === null || u === null || d === null || r === null || t === null ? null : { c, u, d, r, t }
 }
 
 function holdsComposite(type: ValueType): boolean {

@@ -1,15 +1,14 @@
 /**
- * Transaction stamp: the part of `source` that a transaction gives to all its events, with their ordinals:
+ * Transaction stamp: the part of an event that a transaction gives to all its events, with each one's LSN and ordinal:
  * `"txId":755,"lsn":23876424,"ts_us":1772366400123456,"position":"00000000016c5348-00000002"}}`
  */
 import { assert } from '../base/assert.js'
-import { writeBytes, writeConstant, writeDigits8, writeHex8 } from './json.js'
+import type { Envelope } from './envelope.js'
+import { writeConstant, writeDigits8, writeHex8 } from './json.js'
 import { type Lsn, LSN_ZERO, lsnFromHalves } from './lsn.js'
 import { ORDINAL_MAX } from './position.js'
 
-const COMMA = 0x2c
-const OPEN = 0x7b
-const END = Buffer.from('"}}')
+const EMPTY = Buffer.alloc(0)
 
 export interface TransactionStart {
   /** Orders the transaction: its commit LSN, or what stands for it. */
@@ -18,49 +17,78 @@ export interface TransactionStart {
   readonly timeUs: bigint
   /** Unsigned; null for snapshot rows and messages outside a transaction. */
   readonly xid: number | null
+  /** True where it stands for a snapshot. */
+  readonly snapshot: boolean
 }
 
 export class TransactionStamp {
+  readonly #envelope: Envelope
   /** Of the next change: how many changes the transaction has published. */
   ordinal = 0
   /** Milliseconds since 1970. */
   timestampMs = 0
   commitLsn = LSN_ZERO
-  #xid: number | null = null
-  /** `"txId":755,"lsn":` */
-  #beforeLsn: Buffer = Buffer.alloc(0)
-  /** `,"ts_us":…,"position":"…-` */
-  #afterLsn: Buffer = Buffer.alloc(0)
+  #transaction: TransactionStart = { commitLsn: LSN_ZERO, timeUs: 0n, xid: null, snapshot: false }
+  #lastLsn: Lsn | null = null
+  #beforeLsn = EMPTY
+  #betweenLsns: Buffer | null = null
+  #beforeOrdinal = EMPTY
+  #end = EMPTY
   /** Of an LSN below 2^53, the digits above the last eight, which seldom change. */
   #lsnTop = -1
-  #lsnTopDigits: Buffer = Buffer.alloc(0)
+  #lsnTopDigits: Buffer = EMPTY
+
+  /** `after` is where the transactions before the first one ended. */
+  constructor(envelope: Envelope, after: Lsn) {
+    this.#envelope = envelope
+    this.commitLsn = after
+  }
 
   begin(transaction: TransactionStart): void {
+    this.#lastLsn = this.commitLsn === LSN_ZERO ? null : this.commitLsn
+    this.#transaction = transaction
     this.ordinal = 0
     this.commitLsn = transaction.commitLsn
     this.timestampMs = Number(transaction.timeUs / 1000n)
-    this.#xid = transaction.xid
-    const commitLsn = transaction.commitLsn.toString(16).padStart(16, '0')
-    this.#afterLsn = Buffer.from(`,"ts_us":${transaction.timeUs},"position":"${commitLsn}-`, 'latin1')
     this.origin(null)
+  }
+
+  get timeUs(): bigint {
+    return this.#transaction.timeUs
+  }
+
+  get xid(): number | null {
+    return this.#transaction.xid
   }
 
   /** Names the replication origin that the transaction came through. */
   origin(name: string | null): void {
-    const xid = this.#xid === null ? '' : `"txId":${this.#xid},`
-    const origin = name === null ? '' : `"origin":${JSON.stringify(name)},`
-    this.#beforeLsn = Buffer.from(`${xid}${origin}"lsn":`)
+    const commitLsn = this.commitLsn.toString(16).padStart(16, '0')
+    const lastLsn = this.#lastLsn
+    const stamp = this.#envelope.stamp({ ...this.#transaction, commitLsn, origin: name, lastLsn })
+    this.#beforeLsn = Buffer.from(stamp.beforeLsn)
+    this.#betweenLsns = stamp.betweenLsns === null ? null : Buffer.from(stamp.betweenLsns)
+    this.#beforeOrdinal = Buffer.from(stamp.beforeOrdinal)
+    this.#end = Buffer.from(stamp.end)
   }
 
-  /** Writes it with the next ordinal, after a comma unless `source` begins here; closes `source` and the event. */
+  /** Writes it with the next ordinal; it ends the event. */
   write(lsnHigh: number, lsnLow: number, out: Buffer, at: number): number {
-    if (out[at - 1] !== OPEN) out[at++] = COMMA
-    at = writeBytes(this.#beforeLsn, 0, this.#beforeLsn.length, out, at)
+    at = writeConstant(this.#beforeLsn, out, at)
     at = this.#writeLsn(lsnHigh, lsnLow, out, at)
-    at = writeConstant(this.#afterLsn, out, at)
+    if (this.#betweenLsns !== null) {
+      at = writeConstant(this.#betweenLsns, out, at)
+      at = this.#writeLsn(lsnHigh, lsnLow, out, at)
+    }
+    at = this.writePosition(out, at)
+    return writeConstant(this.#end, out, at)
+  }
+
+  /** What stands before the ordinal, and the next ordinal. */
+  writePosition(out: Buffer, at: number): number {
+    at = writeConstant(this.#beforeOrdinal, out, at)
     assert(this.ordinal <= ORDINAL_MAX, 'a transaction has more changes than a position can count')
-    at = writeHex8(this.ordinal++, out, at)
-    return writeConstant(END, out, at)
+    return writeHex8(this.ordinal++, out, at)
   }
 
   /** An LSN as decimal digits: its low eight by integer arithmetic, those above from the last time. About 15 ns. */

@@ -1,39 +1,31 @@
 /**
- * Transcoder: from text tuples to the bytes of events, in the default envelope, without an object per row. It knows the
+ * Transcoder: from text tuples to the bytes of events, in the envelope of the format, without an object per row. It knows the
  * transaction at hand, counts its ordinals, and gives each record to the sink.
  *
  *   {"op":"u","before":null,"after":{…},"unchanged":["notes"],"source":{"schema","table","txId","lsn","ts_us","position"}}
  */
-import { assert } from '../base/assert.js'
 import { EvertError } from '../base/errors.js'
-import { formatLsn } from './lsn.js'
+import { formatLsn, LSN_ZERO } from './lsn.js'
 import { writeBytes, writeConstant } from './json.js'
+import type { Envelope, Operation } from './envelope.js'
+import { PlainHeaders } from './plain-headers.js'
 import { encodedRecord } from './record.js'
 import type { Relation, RelationDescription } from './relation.js'
+import { type OldTuple, takeUnchanged, tupleBytes, unchangedNames } from './row.js'
 import { schemaRecord } from './schema-record.js'
 import type { EncodedRecord, RecordHeader, RecordSink, SinkTopic } from './sink.js'
 import type { CompiledTable } from './table.js'
 import { type TransactionStart, TransactionStamp } from './transaction-stamp.js'
 import { NULL, sameValue, TEXT, type Tuple, UNCHANGED } from './tuple.js'
-import { valueBytes, writeValue } from './values.js'
+import { writeValue } from './values.js'
 
 const OPEN = 0x7b
 const CLOSE = 0x7d
 const COMMA = 0x2c
-const BEFORE_NULL_AFTER = { c: constant('c'), u: constant('u'), r: constant('r') } as const
-const BEFORE = { u: Buffer.from('{"op":"u","before":'), d: Buffer.from('{"op":"d","before":') } as const
-const AFTER = Buffer.from(',"after":')
-const AFTER_NULL = Buffer.from(',"after":null')
-const UNCHANGED_LIST = Buffer.from(',"unchanged":[')
-const SOURCE = Buffer.from(',"source":{')
-const TRUNCATE = Buffer.from('{"op":"t","before":null,"after":null')
-const MESSAGE_END = Buffer.from('"}')
+const UNCHANGED_LIST = Buffer.from(',"unchanged":')
+const MESSAGE = Buffer.from(',"message":')
 const JSON_NULL = Buffer.from('null')
 const EMPTY_KEY = Buffer.from('{}')
-
-function constant(op: string): Buffer {
-  return Buffer.from(`{"op":"${op}","before":null,"after":`)
-}
 
 const NO_KEY = -1
 const NOT_SENT = -2
@@ -43,9 +35,6 @@ const SCRATCH_BYTES = 256 * 1024
 /** A multiple of three, so that parts can be joined. */
 const BASE64_PART_BYTES = 3 * 1024 * 1024
 
-/** What the old tuple of an update or delete holds: the key columns, or the whole row. */
-export type OldTuple = 'key' | 'full'
-
 export interface LogicalMessage {
   readonly prefix: string
   readonly content: Buffer
@@ -53,15 +42,21 @@ export interface LogicalMessage {
 
 export class Transcoder {
   readonly #sink: RecordSink
+  readonly #envelope: Envelope
   readonly #record: EncodedRecord
   #out = Buffer.allocUnsafeSlow(SCRATCH_BYTES)
-  readonly #stamp = new TransactionStamp()
+  readonly #stamp: TransactionStamp
+  readonly #plainHeaders: PlainHeaders
   /** Where the values of key columns lie in the event just written. */
   readonly #keyStart = new Int32Array(1664)
   readonly #keyEnd = new Int32Array(1664)
 
-  constructor(sink: RecordSink) {
+  /** `after` is the LSN that the transactions before the first one ended at. */
+  constructor(sink: RecordSink, envelope: Envelope, after = LSN_ZERO) {
     this.#sink = sink
+    this.#envelope = envelope
+    this.#stamp = new TransactionStamp(envelope, after)
+    this.#plainHeaders = new PlainHeaders(this.#stamp)
     this.#record = {
       bytes: this.#out,
       keyStart: NO_KEY,
@@ -80,25 +75,27 @@ export class Transcoder {
 
   begin(transaction: TransactionStart): void {
     this.#stamp.begin(transaction)
+    this.#plainHeaders.begin(null)
   }
 
   /** Names the replication origin that the transaction at hand came through. */
   origin(name: string): void {
     this.#stamp.origin(name)
+    this.#plainHeaders.begin(name)
   }
 
   insert(table: CompiledTable, lsnHigh: number, lsnLow: number, row: Tuple): void {
-    this.#write(table, BEFORE_NULL_AFTER.c, lsnHigh, lsnLow, row, null)
+    this.#write(table, 'c', lsnHigh, lsnLow, row, null)
   }
 
   /** One row of a snapshot; the transaction that was begun stands for the snapshot. */
   snapshotRow(table: CompiledTable, lsnHigh: number, lsnLow: number, row: Tuple): void {
-    this.#write(table, BEFORE_NULL_AFTER.r, lsnHigh, lsnLow, row, null)
+    this.#write(table, 'r', lsnHigh, lsnLow, row, null)
   }
 
   update(table: CompiledTable, lsnHigh: number, lsnLow: number, row: Tuple, old: Tuple | null, kind: OldTuple): void {
     if (old === null) {
-      this.#write(table, BEFORE_NULL_AFTER.u, lsnHigh, lsnLow, row, null)
+      this.#write(table, 'u', lsnHigh, lsnLow, row, null)
       return
     }
     takeUnchanged(table, row, old, kind)
@@ -113,10 +110,11 @@ export class Transcoder {
   #changeKey(table: CompiledTable, high: number, low: number, row: Tuple, old: Tuple, kind: OldTuple): void {
     // Two records must both go in, or neither: what may be refused is tried first.
     if (table.composite) this.#writeRow(table, row, this.#reserve(table.constantBytes + tupleBytes(table, row)), 0)
-    const oldKey = this.#keyOf(table, old)
-    const newKey = this.#keyOf(table, row)
-    this.#writeDelete(table, high, low, old, kind, [{ key: 'evert.newkey', value: newKey }])
-    this.#write(table, BEFORE_NULL_AFTER.c, high, low, row, [{ key: 'evert.oldkey', value: oldKey }])
+    const names = this.#envelope.keyHeaders
+    const oldKey = { key: names.old, value: this.#keyOf(table, old) }
+    const newKey = { key: names.new, value: this.#keyOf(table, row) }
+    this.#writeDelete(table, high, low, old, kind, newKey)
+    this.#write(table, 'c', high, low, row, oldKey)
   }
 
   delete(table: CompiledTable, lsnHigh: number, lsnLow: number, old: Tuple, kind: OldTuple): void {
@@ -129,9 +127,15 @@ export class Transcoder {
    */
   truncate(table: CompiledTable, lsnHigh: number, lsnLow: number): void {
     const out = this.#reserve(table.constantBytes)
-    let at = writeConstant(TRUNCATE, out, 0)
-    at = this.#writeSource(table.source, lsnHigh, lsnLow, out, at)
-    const record = this.#event(0, at)
+    const { heads } = table
+    let at = 0
+    if (heads !== null) {
+      at = writeConstant(heads.t.withoutBefore, out, at)
+      at = writeBytes(JSON_NULL, 0, 4, out, at)
+      at = this.#writeSource(table.source, lsnHigh, lsnLow, out, at)
+    }
+    const record = this.#event(heads === null ? -1 : 0, at)
+    record.headers = this.#headers('t', null, null, null)
     if (table.keyColumns.length > 0) {
       record.keyStart = at
       record.keyEnd = writeConstant(EMPTY_KEY, out, at)
@@ -147,20 +151,27 @@ export class Transcoder {
   }
 
   message(topic: SinkTopic, lsnHigh: number, lsnLow: number, message: LogicalMessage): void {
-    const head = `{"op":"m","message":{"prefix":${JSON.stringify(message.prefix)},"content":"`
-    const key = `{"prefix":${JSON.stringify(message.prefix)}}`
+    const prefix = JSON.stringify(message.prefix)
+    const key = `{"prefix":${prefix}}`
+    const head = this.#envelope.head('m', null)
+    const source = this.#envelope.source(null)
     const { content } = message
-    const out = this.#reserve(2 * Buffer.byteLength(head) + Math.ceil(content.length / 3) * 4 + 1024)
-    let at = out.write(head, 0)
+    const out = this.#reserve(Math.ceil(content.length / 3) * 4 + 3 * Buffer.byteLength(key) + 4096)
+    let at = 0
+    if (head !== null) at = writeConstant(MESSAGE, out, out.write(head, 0))
+    at += out.write(`{"prefix":${prefix},"content":"`, at)
     // In parts, for a string cannot be as long as a message.
     for (let from = 0; from < content.length; from += BASE64_PART_BYTES) {
       const part = content.subarray(from, from + BASE64_PART_BYTES)
       at += out.write(part.toString('base64'), at, 'latin1')
     }
-    at = writeConstant(MESSAGE_END, out, at)
-    at = writeConstant(SOURCE, out, at)
-    at = this.#stamp.write(lsnHigh, lsnLow, out, at)
+    at += out.write('"}', at)
+    if (head !== null) {
+      at += out.write(source, at)
+      at = this.#stamp.write(lsnHigh, lsnLow, out, at)
+    }
     const record = this.#event(0, at)
+    record.headers = this.#headers('m', null, null, null)
     record.keyStart = at
     record.keyEnd = at + out.write(key, at)
     this.#sink.append(topic, record)
@@ -169,59 +180,86 @@ export class Transcoder {
   /** Insert, snapshot row, and update without an old tuple: about 0.4 µs for four columns. */
   #write(
     table: CompiledTable,
-    head: Buffer,
+    operation: 'c' | 'u' | 'r',
     high: number,
     low: number,
     row: Tuple,
-    headers: readonly RecordHeader[] | null,
+    keyHeader: RecordHeader | null,
   ): void {
     const out = this.#reserve(table.constantBytes + tupleBytes(table, row))
-    let at = writeConstant(head, out, 0)
+    const { heads } = table
+    let at = heads === null ? 0 : writeConstant(heads[operation].withoutBefore, out, 0)
     at = this.#writeRow(table, row, out, at)
-    at = this.#writeUnchanged(table, row, out, at)
-    at = this.#writeSource(table.source, high, low, out, at)
-    const record = this.#event(0, at)
-    record.headers = headers
-    this.#appendKey(table, record, out, at)
-    this.#sink.append(table.topic, record)
+    if (heads !== null) {
+      at = this.#writeUnchanged(table, row, out, at)
+      at = this.#writeSource(table.source, high, low, out, at)
+    }
+    this.#finish(table, at, this.#headers(operation, table, row, keyHeader))
   }
 
   #writeUpdate(table: CompiledTable, high: number, low: number, row: Tuple, old: Tuple, kind: OldTuple): void {
+    const { heads } = table
+    if (heads === null) {
+      this.#write(table, 'u', high, low, row, null)
+      return
+    }
     const out = this.#reserve(table.constantBytes + tupleBytes(table, row) + tupleBytes(table, old))
-    let at = writeConstant(BEFORE.u, out, 0)
-    at = kind === 'full' ? this.#writeRow(table, old, out, at) : this.#writeKeyColumns(table, old, out, at)
-    at = writeConstant(AFTER, out, at)
+    let at = writeConstant(heads.u.before, out, 0)
+    at = this.#writeOld(table, old, kind, out, at)
+    at = writeConstant(heads.u.between, out, at)
     at = this.#writeRow(table, row, out, at)
     at = this.#writeUnchanged(table, row, out, at)
     at = this.#writeSource(table.source, high, low, out, at)
-    const record = this.#event(0, at)
-    this.#appendKey(table, record, out, at)
-    this.#sink.append(table.topic, record)
+    this.#finish(table, at, this.#headers('u', null, null, null))
   }
 
-  /** The delete, and a tombstone under the same key for compaction; the tombstone has no ordinal. */
+  /** The delete, and a tombstone under the same key for compaction, which has no ordinal; of the row alone, the tombstone is the delete. */
   #writeDelete(
     table: CompiledTable,
     high: number,
     low: number,
     old: Tuple,
     kind: OldTuple,
-    headers: readonly RecordHeader[] | null,
+    keyHeader: RecordHeader | null,
   ): void {
     const out = this.#reserve(table.constantBytes + tupleBytes(table, old))
-    let at = writeConstant(BEFORE.d, out, 0)
-    at = kind === 'full' ? this.#writeRow(table, old, out, at) : this.#writeKeyColumns(table, old, out, at)
-    at = writeConstant(AFTER_NULL, out, at)
-    at = this.#writeSource(table.source, high, low, out, at)
-    const record = this.#event(0, at)
-    record.headers = headers
+    const { heads } = table
+    let at = heads === null ? 0 : writeConstant(heads.d.before, out, 0)
+    at = this.#writeOld(table, old, kind, out, at)
+    if (heads !== null) {
+      at = writeConstant(heads.d.between, out, at)
+      at = writeBytes(JSON_NULL, 0, 4, out, at)
+      at = this.#writeSource(table.source, high, low, out, at)
+    }
+    const record = this.#event(heads === null ? -1 : 0, at)
+    record.headers = this.#headers('d', null, null, keyHeader)
     this.#appendKey(table, record, out, at)
     this.#sink.append(table.topic, record)
-    if (record.keyStart === NO_KEY) return
+    if (record.keyStart === NO_KEY || heads === null) return
     record.headers = null
     record.valueStart = -1
     record.valueEnd = -1
     this.#sink.append(table.topic, record)
+  }
+
+  /** Appends what was written up to `at`, with its key. */
+  #finish(table: CompiledTable, at: number, headers: readonly RecordHeader[] | null): void {
+    const record = this.#event(0, at)
+    record.headers = headers
+    this.#appendKey(table, record, this.#out, at)
+    this.#sink.append(table.topic, record)
+  }
+
+  /** Null for most. Where the event is the row alone, they hold what the envelope would, and the next ordinal. */
+  #headers(
+    operation: Operation,
+    table: CompiledTable | null,
+    row: Tuple | null,
+    keyHeader: RecordHeader | null,
+  ): readonly RecordHeader[] | null {
+    const { headers, name } = this.#envelope
+    if (name === 'plain') return this.#plainHeaders.of(operation, unchangedNames(table, row), keyHeader)
+    return keyHeader === null ? headers : [...(headers ?? []), keyHeader]
   }
 
   /** Every column that was sent. The constant comma-and-label loop is what makes the difference between formats. */
@@ -251,6 +289,11 @@ export class Transcoder {
     return at
   }
 
+  /** `before`: what Postgres sent of the old row. */
+  #writeOld(table: CompiledTable, old: Tuple, kind: OldTuple, out: Buffer, at: number): number {
+    return kind === 'full' ? this.#writeRow(table, old, out, at) : this.#writeKeyColumns(table, old, out, at)
+  }
+
   /** `before` of a table that sends only its key. */
   #writeKeyColumns(table: CompiledTable, old: Tuple, out: Buffer, at: number): number {
     let separator = OPEN
@@ -272,20 +315,19 @@ export class Transcoder {
   }
 
   #writeUnchanged(table: CompiledTable, row: Tuple, out: Buffer, at: number): number {
-    let first = true
+    let separator = 0x5b // [
     for (let i = 0; i < table.columns.length; i++) {
       if (row.state[i] !== UNCHANGED) continue
-      if (first) at = writeConstant(UNCHANGED_LIST, out, at)
-      else out[at++] = COMMA
-      first = false
+      if (separator !== COMMA) at = writeConstant(UNCHANGED_LIST, out, at)
+      out[at++] = separator
+      separator = COMMA
       at = writeConstant(table.columns[i]!.name, out, at)
     }
-    if (!first) out[at++] = 0x5d
+    if (separator === COMMA) out[at++] = 0x5d // ]
     return at
   }
 
   #writeSource(source: Buffer, high: number, low: number, out: Buffer, at: number): number {
-    at = writeConstant(SOURCE, out, at)
     at = writeConstant(source, out, at)
     return this.#stamp.write(high, low, out, at)
   }
@@ -329,7 +371,7 @@ export class Transcoder {
     record.keyStart = NO_KEY
     record.keyEnd = NO_KEY
     record.valueStart = start
-    record.valueEnd = end
+    record.valueEnd = start < 0 ? -1 : end
     record.timestampMs = this.#stamp.timestampMs
     record.headers = null
     return record
@@ -341,27 +383,4 @@ export class Transcoder {
       this.#out = Buffer.allocUnsafeSlow(SCRATCH_BYTES)
     return this.#out
   }
-}
-
-/** Under REPLICA IDENTITY FULL the old row carries what the new one leaves out; otherwise the old key may. */
-function takeUnchanged(table: CompiledTable, row: Tuple, old: Tuple, kind: OldTuple): void {
-  for (let i = 0; i < table.columns.length; i++) {
-    if (row.state[i] !== UNCHANGED || old.state[i] === UNCHANGED) continue
-    if (kind === 'key' && !(table.columns[i]!.key && old.state[i] === TEXT)) continue
-    assert(row.bytes === old.bytes, 'old and new row lie in one message')
-    row.state[i] = old.state[i]!
-    row.start[i] = old.start[i]!
-    row.end[i] = old.end[i]!
-  }
-}
-
-/** An upper bound of what a row's values take, written at most twice: in the row and in the key. */
-function tupleBytes(table: CompiledTable, row: Tuple): number {
-  let bytes = 0
-  for (let i = 0; i < table.columns.length; i++) {
-    if (row.state[i] !== TEXT) continue
-    const { type, key } = table.columns[i]!
-    bytes += (key ? 2 : 1) * valueBytes(type, row.bytes, row.start[i]!, row.end[i]!)
-  }
-  return bytes
 }

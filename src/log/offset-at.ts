@@ -39,7 +39,7 @@ async function firstWithPosition(options: OffsetAtOptions, from: bigint, until: 
   for (let offset = from; offset < until;) {
     const record = await options.firstRecordAtOrAfter(offset)
     if (record === null || record.offset >= until) return null
-    const position = positionIn(record.value)
+    const position = positionIn(record)
     if (position !== null) return { offset: record.offset, position }
     offset = record.offset + 1n
   }

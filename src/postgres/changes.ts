@@ -9,7 +9,8 @@ import type { Relation } from '../event/relation.js'
 import type { RecordSink, SinkTopic } from '../event/sink.js'
 import type { CompiledTable } from '../event/table.js'
 import { messageTopic } from '../event/topic-name.js'
-import { type OldTuple, Transcoder } from '../event/transcoder.js'
+import type { OldTuple } from '../event/row.js'
+import { Transcoder } from '../event/transcoder.js'
 import type { Tuple } from '../event/tuple.js'
 import { TypeAltered, ValueMalformed } from '../event/value-types.js'
 import type { PgoutputHandler } from './pgoutput.js'
@@ -48,7 +49,7 @@ export class Changes implements PgoutputHandler {
   constructor(options: ChangesOptions) {
     this.#options = options
     this.#sink = options.sink
-    this.#transcoder = new Transcoder(options.sink)
+    this.#transcoder = new Transcoder(options.sink, options.envelope, options.from)
     this.#tables = new Tables(options, this.#transcoder)
     this.#endLsn = options.from
   }
@@ -84,7 +85,7 @@ export class Changes implements PgoutputHandler {
     if (this.#skipping) return
     assert(commitLsn > this.#commitLsn, `the transaction at ${formatLsn(commitLsn)} came after a later one`)
     this.#commitLsn = commitLsn
-    this.#transcoder.begin({ commitLsn, timeUs, xid })
+    this.#transcoder.begin({ commitLsn, timeUs, xid, snapshot: false })
     this.#ordinalAtBegin = this.#transcoder.ordinal
   }
 
@@ -237,7 +238,7 @@ export class Changes implements PgoutputHandler {
     assert(!this.#inTransaction, 'a message outside a transaction came inside one')
     const commitLsn = toLsn(lsn - 1n)
     this.#commitLsn = commitLsn
-    this.#transcoder.begin({ commitLsn, timeUs: this.#options.nowUs(), xid: null })
+    this.#transcoder.begin({ commitLsn, timeUs: this.#options.nowUs(), xid: null, snapshot: false })
     this.#transcoder.message(topic, message.lsnHigh, message.lsnLow, message)
     this.#endLsn = lsn
   }

@@ -5,7 +5,7 @@
 import { EvertError } from '../base/errors.js'
 import { formatLsn, lsnFromHalves } from '../event/lsn.js'
 import type { Column, Relation, ReplicaIdentity } from '../event/relation.js'
-import type { OldTuple } from '../event/transcoder.js'
+import type { OldTuple } from '../event/row.js'
 import { NULL, TEXT, Tuple, UNCHANGED } from '../event/tuple.js'
 
 /** Microseconds between 1970-01-01 and 2000-01-01, Postgres' epoch. */

@@ -60,8 +60,8 @@ export class SnapshotReader {
    * record can start at that LSN itself, and no record starts in the byte before.
    */
   async *rows<Records>(options: SnapshotRows<Records>): AsyncGenerator<Records> {
-    const transcoder = new Transcoder(options.sink)
-    transcoder.begin({ commitLsn: toLsn(options.lsn - 1n), timeUs: options.timeUs, xid: null })
+    const transcoder = new Transcoder(options.sink, options.envelope)
+    transcoder.begin({ commitLsn: toLsn(options.lsn - 1n), timeUs: options.timeUs, xid: null, snapshot: true })
     const tables = new Tables(options, transcoder)
     for (const table of this.tables) {
       const compiled = await tables.open(table.relation)

@@ -1,5 +1,6 @@
 /** Tables: from a relation version to a table compiled for encoding, with its topic; each version is told once on the schema topic. */
 import { EvertError } from '../base/errors.js'
+import type { Envelope } from '../event/envelope.js'
 import type { Relation, RelationDescription } from '../event/relation.js'
 import type { RecordSink } from '../event/sink.js'
 import { type CompiledTable, compileTable } from '../event/table.js'
@@ -24,6 +25,7 @@ export interface TablesOptions {
   readonly sink: RecordSink
   readonly relations: RelationMemory
   readonly values: ValueOptions
+  readonly envelope: Envelope
 }
 
 export class Tables {
@@ -37,7 +39,7 @@ export class Tables {
 
   /** `renew` asks the catalog again, because what is remembered turned out to be older than the values. */
   async open(relation: Relation, options: { readonly renew: boolean } = { renew: false }): Promise<CompiledTable> {
-    const { pipeline, sink, relations, values } = this.#options
+    const { pipeline, sink, relations, values, envelope } = this.#options
     const recalled = options.renew ? null : relations.recall(relation)
     const description = recalled ?? (await relations.ask(relation))
     const keyed = relation.replicaIdentity === 'full' ? this.#withKey(relation, description) : relation
@@ -49,7 +51,7 @@ export class Tables {
       const primaryKey = keyed.columns.filter(({ key }) => key).map(({ name }) => name)
       relations.remember(relation, relation.replicaIdentity === 'full' ? { ...description, primaryKey } : description)
     }
-    return compileTable({ relation: keyed, topic, types: description.types, values })
+    return compileTable({ relation: keyed, topic, types: description.types, values, envelope })
   }
 
   /**

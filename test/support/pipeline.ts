@@ -2,6 +2,7 @@
 import { userInfo } from 'node:os'
 import { silentLogger, type Logger } from '../../src/base/logger.js'
 import { parseLsn } from '../../src/event/lsn.js'
+import { EVERT } from '../../src/event/formats.js'
 import { DEFAULT_VALUES } from '../../src/event/type-kinds.js'
 import type { Log, LogRecord } from '../../src/log/log.js'
 import type { PipelineOptions } from '../../src/attempt.js'
@@ -36,6 +37,7 @@ export function startPipeline(
     snapshot: 'initial',
     limits: { bytes: 4 << 20, ageMs: 0 },
     values: DEFAULT_VALUES,
+    envelope: EVERT,
     logger: process.env['EVERT_TEST_LOG'] === undefined ? silentLogger : consoleLogger,
     onStreaming: () => undefined,
     onSnapshotStart: () => undefined,
