@@ -43,6 +43,8 @@ await runPipeline({
   limits: { bytes: Number(process.env['BATCH_BYTES'] ?? 2 << 20), ageMs: Number(process.env['BATCH_AGE'] ?? 0) },
   values: DEFAULT_VALUES,
   envelope: EVERT,
+  largeValues: { omit: false, onSkip: () => undefined },
+  skipsOrigin: () => false,
   logger,
   signal: stop.signal,
   onStreaming: () => {

@@ -10,6 +10,7 @@ import type { Envelope } from './event/envelope.js'
 import { formatLsn, type Lsn } from './event/lsn.js'
 import type { Relation } from './event/relation.js'
 import { tableTopic } from './event/topic-name.js'
+import type { LargeValues } from './event/transcoder.js'
 import type { ValueOptions } from './event/type-kinds.js'
 import type { Log, LogWriter } from './log/log.js'
 import {
@@ -53,6 +54,8 @@ export interface PipelineOptions {
   readonly limits: BatchLimits
   readonly values: ValueOptions
   readonly envelope: Envelope
+  readonly largeValues: LargeValues
+  readonly skipsOrigin: (name: string) => boolean
   readonly logger: Logger
   readonly signal: AbortSignal
   readonly onStreaming: () => void

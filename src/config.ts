@@ -180,6 +180,24 @@ export const OPTIONS = [
       'Microseconds are smaller, and exact up to year 2255 where numbers are doubles. The infinities stay strings. It costs about 0.5 µs a value.',
   },
   {
+    name: 'large-values',
+    commands: ['run'],
+    value: 'stop | skip | omit',
+    schema: z.enum(['stop', 'skip', 'omit']),
+    default: 'stop',
+    help: 'what becomes of an event that is larger than its topic takes (max.message.bytes)',
+    prose:
+      'stop ends evert with an error, and nothing is lost; skip leaves the change out of the log, and says so with its position; omit leaves its largest values out of the event and names them in "omitted". Sizes are those before compression.',
+  },
+  {
+    name: 'skip-origins',
+    commands: ['run'],
+    value: 'name[,name] | any',
+    schema: text,
+    help: 'leave out transactions that came through these replication origins',
+    prose: 'For a server that is itself a subscriber: what it received is published by evert at its source.',
+  },
+  {
     name: 'kafka-tls',
     commands: KAFKA,
     value: 'true | false',

@@ -144,6 +144,8 @@ function startBridge({ config, logger, openLog, name, url }: Play): Bridge {
     limits: { bytes: config['batch-bytes'] ?? 1 << 20, ageMs: 0 },
     values: DEFAULT_VALUES,
     envelope: EVERT,
+    largeValues: { omit: false, onSkip: () => undefined },
+    skipsOrigin: () => false,
     logger: { ...logger, error: logger.error.bind(logger), warn: logger.warn.bind(logger), info() {}, debug() {} },
     signal: stop.signal,
     onStreaming,

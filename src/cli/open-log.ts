@@ -86,6 +86,7 @@ async function openKafka(
       retention: config.retention ?? 'compact',
     },
     compression: config.compression ?? 'none',
+    recordLimits: (config['large-values'] ?? 'stop') !== 'stop',
     transactionTimeoutMs: config['transaction-timeout'] ?? 60_000,
     logger,
   })

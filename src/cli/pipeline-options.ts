@@ -4,6 +4,10 @@ import { EvertError } from '../base/errors.js'
 import { type Config, NAME } from '../config.js'
 import type { Envelope } from '../event/envelope.js'
 import { envelope } from '../event/formats.js'
+import type { Logger } from '../base/logger.js'
+import { formatPosition } from '../event/position.js'
+import type { LargeValues } from '../event/transcoder.js'
+import { qualifiedName } from '../postgres/catalog.js'
 import { DEFAULT_VALUES, type ValueOptions } from '../event/type-kinds.js'
 import { type ConnectionOptions, connectionOptions } from '../postgres/connection-options.js'
 import { slotName } from '../postgres/slot.js'
@@ -50,4 +54,21 @@ export function valueOptions(config: Config): ValueOptions {
 
 export function envelopeOf(config: Config, { name, connection }: PipelineNames): Envelope {
   return envelope(config.format ?? 'evert', { pipeline: name, database: connection.database, version: version() })
+}
+
+/** A record that is skipped is told of by its position and size, never by its key or values. */
+export function largeValues(config: Config, logger: Logger): LargeValues {
+  return {
+    omit: config['large-values'] === 'omit',
+    onSkip: ({ table, bytes, position }) =>
+      logger.error(
+        { table: qualifiedName(table), bytes, position: formatPosition(position) },
+        'a change was skipped: it is larger than its topic takes',
+      ),
+  }
+}
+
+export function skipsOrigin(config: Config): (name: string) => boolean {
+  const names = new Set(config['skip-origins']?.split(',') ?? [])
+  return (name) => names.has('any') || names.has(name)
 }

@@ -3,7 +3,7 @@ import { runPipeline } from '../pipeline.js'
 import { tablePatterns } from '../postgres/table-patterns.js'
 import type { RunCommand } from './command.js'
 import { requireLog } from './open-log.js'
-import { envelopeOf, pipelineNames, valueOptions } from './pipeline-options.js'
+import { envelopeOf, largeValues, pipelineNames, skipsOrigin, valueOptions } from './pipeline-options.js'
 import { snapshotProgress } from './snapshot-progress.js'
 
 export const run: RunCommand = async ({ config, logger, signal }) => {
@@ -19,6 +19,8 @@ export const run: RunCommand = async ({ config, logger, signal }) => {
     limits: { bytes: config['batch-bytes'] ?? 0, ageMs: config['batch-age'] ?? 0 },
     values: valueOptions(config),
     envelope: envelopeOf(config, names),
+    largeValues: largeValues(config, logger),
+    skipsOrigin: skipsOrigin(config),
     logger,
     signal,
     onStreaming: () => undefined,

@@ -1,6 +1,9 @@
 /** Plain headers: what the envelope would say of a change, where the value is the row alone. */
 import type { Operation } from './envelope.js'
+import { columnsIn } from './row.js'
 import type { RecordHeader } from './sink.js'
+import type { CompiledTable } from './table.js'
+import { OMITTED, type Tuple, UNCHANGED } from './tuple.js'
 import type { TransactionStamp } from './transaction-stamp.js'
 
 const OPERATIONS: Readonly<Record<Operation, RecordHeader>> = {
@@ -11,6 +14,10 @@ const OPERATIONS: Readonly<Record<Operation, RecordHeader>> = {
   t: header('evert.op', 't'),
   m: header('evert.op', 'm'),
 }
+const ABSENT = [
+  ['evert.unchanged', UNCHANGED],
+  ['evert.omitted', OMITTED],
+] as const
 const POSITION_BYTES = 25
 
 function header(key: string, value: string): RecordHeader {
@@ -40,12 +47,15 @@ export class PlainHeaders {
   /** Takes the next ordinal. */
   of(
     operation: Operation,
-    unchanged: readonly string[] | null,
+    at: { readonly table: CompiledTable; readonly row: Tuple } | null,
     keyHeader: RecordHeader | null,
   ): readonly RecordHeader[] {
     this.#stamp.writePosition(this.#position.value, 0)
     const headers = [OPERATIONS[operation], this.#position, ...this.#ofTransaction]
-    if (unchanged !== null) headers.push(header('evert.unchanged', JSON.stringify(unchanged)))
+    for (const [name, state] of at === null ? [] : ABSENT) {
+      const columns = at === null ? null : columnsIn(state, at.table, at.row)
+      if (columns !== null) headers.push(header(name, JSON.stringify(columns)))
+    }
     if (keyHeader !== null) headers.push(keyHeader)
     return headers
   }

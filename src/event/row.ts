@@ -1,23 +1,37 @@
 /** Row: what the tuple of a table's row holds. */
 import { assert } from '../base/assert.js'
 import type { CompiledTable } from './table.js'
-import { TEXT, type Tuple, UNCHANGED } from './tuple.js'
+import { NULL, OMITTED, TEXT, type Tuple, UNCHANGED } from './tuple.js'
 import { valueBytes } from './values.js'
 
 /** What the old tuple of an update or delete holds: the key columns, or the whole row. */
 export type OldTuple = 'key' | 'full'
 
-/** The columns that Postgres did not send, or null. */
-export function unchangedNames(table: CompiledTable | null, row: Tuple | null): readonly string[] | null {
-  if (table === null || row === null) return null
-  const names = table.relation.columns.filter((_, i) => row.state[i] === UNCHANGED).map(({ name }) => name)
+/** The columns in that state, or null where there is none. */
+export function columnsIn(state: number, table: CompiledTable, row: Tuple): readonly string[] | null {
+  const names = table.relation.columns.filter((_, i) => row.state[i] === state).map(({ name }) => name)
   return names.length === 0 ? null : names
+}
+
+/** Leaves out the largest value that is not of the key, from both rows; false where there is none left. */
+export function omitLargest(table: CompiledTable, row: Tuple, old: Tuple | null): boolean {
+  const rows = old === null ? [row] : [row, old]
+  let largest = -1
+  let largestBytes = 0
+  for (let i = 0; i < table.columns.length; i++) {
+    if (table.columns[i]!.key) continue
+    const bytes = Math.max(...rows.map(({ state, start, end }) => (state[i] === TEXT ? end[i]! - start[i]! : 0)))
+    if (bytes > largestBytes) [largest, largestBytes] = [i, bytes]
+  }
+  if (largest === -1) return false
+  for (const { state } of rows) state[largest] = OMITTED
+  return true
 }
 
 /** Under REPLICA IDENTITY FULL the old row carries what the new one leaves out; otherwise the old key may. */
 export function takeUnchanged(table: CompiledTable, row: Tuple, old: Tuple, kind: OldTuple): void {
   for (let i = 0; i < table.columns.length; i++) {
-    if (row.state[i] !== UNCHANGED || old.state[i] === UNCHANGED) continue
+    if (row.state[i] !== UNCHANGED || (old.state[i] !== TEXT && old.state[i] !== NULL)) continue
     if (kind === 'key' && !(table.columns[i]!.key && old.state[i] === TEXT)) continue
     assert(row.bytes === old.bytes, 'old and new row lie in one message')
     row.state[i] = old.state[i]!

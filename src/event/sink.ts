@@ -29,6 +29,8 @@ export interface EncodedRecord {
 export interface SinkTopic {
   readonly name: string
   readonly partitions: number
+  /** The largest record that it takes; undefined where that was not asked, or where there is no limit. */
+  readonly maxRecordBytes?: number
 }
 
 export interface TopicRequest {

@@ -27,6 +27,8 @@ export interface CompiledTable {
   readonly heads: Heads | null
   /** What closes the rows, and all that the table says. */
   readonly source: Buffer
+  /** The largest key and value together that the topic takes. */
+  readonly maxRecordBytes: number
   /** Bytes of all constant parts of one event: what the encoder reserves beside the values. */
   readonly constantBytes: number
 }
@@ -42,6 +44,8 @@ interface Head {
 }
 type Heads = Readonly<Record<'c' | 'u' | 'd' | 'r' | 't', Head>>
 
+/** What a record batch with one record has beside key and value: its header, lengths, and our own record headers. */
+const RECORD_OVERHEAD_BYTES = 1024
 /** The stamp and punctuation that is not the table's: txId, lsn, ts_us, position, origin, and what stands between. */
 const ENVELOPE_BYTES = 1024
 
@@ -71,6 +75,7 @@ export function compileTable({ relation, topic, types, values, envelope }: Compi
     keyColumns: columns.flatMap((column, index) => (column.key ? [index] : [])),
     composite: columns.some(({ type }) => holdsComposite(type)),
     heads,
+    maxRecordBytes: (topic.maxRecordBytes ?? Number.POSITIVE_INFINITY) - RECORD_OVERHEAD_BYTES,
     source,
     constantBytes: perColumn + source.length + (heads?.c.withoutBefore.length ?? 0) + ENVELOPE_BYTES,
   }

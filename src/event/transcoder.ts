@@ -9,31 +9,38 @@ import { formatLsn, LSN_ZERO } from './lsn.js'
 import { writeBytes, writeConstant } from './json.js'
 import type { Envelope, Operation } from './envelope.js'
 import { PlainHeaders } from './plain-headers.js'
+import type { Position } from './position.js'
 import { encodedRecord } from './record.js'
 import type { Relation, RelationDescription } from './relation.js'
-import { type OldTuple, takeUnchanged, tupleBytes, unchangedNames } from './row.js'
+import { omitLargest, type OldTuple, takeUnchanged, tupleBytes } from './row.js'
+import { keyNotSent, RowWriter } from './row-writer.js'
 import { schemaRecord } from './schema-record.js'
 import type { EncodedRecord, RecordHeader, RecordSink, SinkTopic } from './sink.js'
 import type { CompiledTable } from './table.js'
 import { type TransactionStart, TransactionStamp } from './transaction-stamp.js'
-import { NULL, sameValue, TEXT, type Tuple, UNCHANGED } from './tuple.js'
-import { writeValue } from './values.js'
+import { sameValue, type Tuple, UNCHANGED } from './tuple.js'
 
-const OPEN = 0x7b
-const CLOSE = 0x7d
-const COMMA = 0x2c
-const UNCHANGED_LIST = Buffer.from(',"unchanged":')
 const MESSAGE = Buffer.from(',"message":')
 const JSON_NULL = Buffer.from('null')
 const EMPTY_KEY = Buffer.from('{}')
 
 const NO_KEY = -1
-const NOT_SENT = -2
 /** The scratch buffer for one event: grows for a large row, and is given back after it. */
 const SCRATCH_BYTES = 256 * 1024
 
+/** A record batch counts its bytes with 31 bits. */
+const EVENT_BYTES = 2 ** 31 - 65_536
+
 /** A multiple of three, so that parts can be joined. */
 const BASE64_PART_BYTES = 3 * 1024 * 1024
+
+/** What becomes of a record that is larger than its topic takes, where that is known beforehand. */
+export interface LargeValues {
+  /** True to leave out its largest values, and name them; false to skip it. */
+  readonly omit: boolean
+  /** Told of each record that is skipped. */
+  readonly onSkip: (record: { readonly table: Relation; readonly bytes: number; readonly position: Position }) => void
+}
 
 export interface LogicalMessage {
   readonly prefix: string
@@ -43,17 +50,17 @@ export interface LogicalMessage {
 export class Transcoder {
   readonly #sink: RecordSink
   readonly #envelope: Envelope
+  readonly #largeValues: LargeValues
   readonly #record: EncodedRecord
   #out = Buffer.allocUnsafeSlow(SCRATCH_BYTES)
   readonly #stamp: TransactionStamp
   readonly #plainHeaders: PlainHeaders
-  /** Where the values of key columns lie in the event just written. */
-  readonly #keyStart = new Int32Array(1664)
-  readonly #keyEnd = new Int32Array(1664)
+  readonly #rows = new RowWriter()
 
   /** `after` is the LSN that the transactions before the first one ended at. */
-  constructor(sink: RecordSink, envelope: Envelope, after = LSN_ZERO) {
+  constructor(sink: RecordSink, envelope: Envelope, largeValues: LargeValues, after = LSN_ZERO) {
     this.#sink = sink
+    this.#largeValues = largeValues
     this.#envelope = envelope
     this.#stamp = new TransactionStamp(envelope, after)
     this.#plainHeaders = new PlainHeaders(this.#stamp)
@@ -109,7 +116,7 @@ export class Transcoder {
   /** A changed key is a delete and a tombstone under the old key, then an insert under the new one; each names the other key. */
   #changeKey(table: CompiledTable, high: number, low: number, row: Tuple, old: Tuple, kind: OldTuple): void {
     // Two records must both go in, or neither: what may be refused is tried first.
-    if (table.composite) this.#writeRow(table, row, this.#reserve(table.constantBytes + tupleBytes(table, row)), 0)
+    if (table.composite) this.#rows.writeRow(table, row, this.#reserve(table.constantBytes + tupleBytes(table, row)), 0)
     const names = this.#envelope.keyHeaders
     const oldKey = { key: names.old, value: this.#keyOf(table, old) }
     const newKey = { key: names.new, value: this.#keyOf(table, row) }
@@ -189,12 +196,16 @@ export class Transcoder {
     const out = this.#reserve(table.constantBytes + tupleBytes(table, row))
     const { heads } = table
     let at = heads === null ? 0 : writeConstant(heads[operation].withoutBefore, out, 0)
-    at = this.#writeRow(table, row, out, at)
+    at = this.#rows.writeRow(table, row, out, at)
     if (heads !== null) {
-      at = this.#writeUnchanged(table, row, out, at)
+      at = this.#rows.writeAbsent(table, row, out, at)
       at = this.#writeSource(table.source, high, low, out, at)
     }
-    this.#finish(table, at, this.#headers(operation, table, row, keyHeader))
+    const record = this.#event(0, at)
+    record.headers = this.#headers(operation, table, row, keyHeader)
+    this.#appendKey(table, record, out, at)
+    if (this.#delivers(table, record, row, null)) return
+    this.#write(table, operation, high, low, row, keyHeader)
   }
 
   #writeUpdate(table: CompiledTable, high: number, low: number, row: Tuple, old: Tuple, kind: OldTuple): void {
@@ -207,10 +218,14 @@ export class Transcoder {
     let at = writeConstant(heads.u.before, out, 0)
     at = this.#writeOld(table, old, kind, out, at)
     at = writeConstant(heads.u.between, out, at)
-    at = this.#writeRow(table, row, out, at)
-    at = this.#writeUnchanged(table, row, out, at)
+    at = this.#rows.writeRow(table, row, out, at)
+    at = this.#rows.writeAbsent(table, row, out, at)
     at = this.#writeSource(table.source, high, low, out, at)
-    this.#finish(table, at, this.#headers('u', null, null, null))
+    const record = this.#event(0, at)
+    record.headers = this.#headers('u', table, row, null)
+    this.#appendKey(table, record, out, at)
+    if (this.#delivers(table, record, row, old)) return
+    this.#writeUpdate(table, high, low, row, old, kind)
   }
 
   /** The delete, and a tombstone under the same key for compaction, which has no ordinal; of the row alone, the tombstone is the delete. */
@@ -229,12 +244,16 @@ export class Transcoder {
     if (heads !== null) {
       at = writeConstant(heads.d.between, out, at)
       at = writeBytes(JSON_NULL, 0, 4, out, at)
+      if (kind === 'full') at = this.#rows.writeAbsent(table, old, out, at)
       at = this.#writeSource(table.source, high, low, out, at)
     }
     const record = this.#event(heads === null ? -1 : 0, at)
     record.headers = this.#headers('d', null, null, keyHeader)
     this.#appendKey(table, record, out, at)
-    this.#sink.append(table.topic, record)
+    if (!this.#delivers(table, record, old, null)) {
+      this.#writeDelete(table, high, low, old, kind, keyHeader)
+      return
+    }
     if (record.keyStart === NO_KEY || heads === null) return
     record.headers = null
     record.valueStart = -1
@@ -242,12 +261,27 @@ export class Transcoder {
     this.#sink.append(table.topic, record)
   }
 
-  /** Appends what was written up to `at`, with its key. */
-  #finish(table: CompiledTable, at: number, headers: readonly RecordHeader[] | null): void {
-    const record = this.#event(0, at)
-    record.headers = headers
-    this.#appendKey(table, record, this.#out, at)
-    this.#sink.append(table.topic, record)
+  /**
+   * Appends a record; false where it is too large for its topic, and is to be written again without its largest value. One that is to be
+   * skipped, or has nothing that can be left out, is told of. Error: RECORD_TOO_LARGE.
+   */
+  #delivers(table: CompiledTable, record: EncodedRecord, row: Tuple, old: Tuple | null): boolean {
+    const bytes = record.valueEnd - record.valueStart + record.keyEnd - record.keyStart
+    if (bytes <= table.maxRecordBytes) {
+      this.#sink.append(table.topic, record)
+      return true
+    }
+    const tooLarge = {
+      table: table.relation,
+      bytes,
+      position: { commitLsn: this.#stamp.commitLsn, ordinal: this.#stamp.ordinal - 1 },
+    }
+    if (!this.#largeValues.omit || !omitLargest(table, row, old)) {
+      this.#largeValues.onSkip(tooLarge)
+      return true
+    }
+    this.#stamp.ordinal--
+    return false
   }
 
   /** Null for most. Where the event is the row alone, they hold what the envelope would, and the next ordinal. */
@@ -258,73 +292,14 @@ export class Transcoder {
     keyHeader: RecordHeader | null,
   ): readonly RecordHeader[] | null {
     const { headers, name } = this.#envelope
-    if (name === 'plain') return this.#plainHeaders.of(operation, unchangedNames(table, row), keyHeader)
+    if (name === 'plain')
+      return this.#plainHeaders.of(operation, table === null || row === null ? null : { table, row }, keyHeader)
     return keyHeader === null ? headers : [...(headers ?? []), keyHeader]
-  }
-
-  /** Every column that was sent. The constant comma-and-label loop is what makes the difference between formats. */
-  #writeRow(table: CompiledTable, row: Tuple, out: Buffer, at: number): number {
-    const { columns } = table
-    const from = row.bytes
-    let separator = OPEN
-    for (let i = 0; i < columns.length; i++) {
-      const state = row.state[i]
-      const column = columns[i]!
-      if (state === UNCHANGED) {
-        if (column.key) this.#keyStart[i] = NOT_SENT
-        continue
-      }
-      out[at++] = separator
-      separator = COMMA
-      at = writeConstant(column.label, out, at)
-      if (column.key) this.#keyStart[i] = at
-      at =
-        state === NULL
-          ? writeBytes(JSON_NULL, 0, 4, out, at)
-          : writeValue(column.type, from, row.start[i]!, row.end[i]!, out, at)
-      if (column.key) this.#keyEnd[i] = at
-    }
-    if (separator === OPEN) out[at++] = OPEN
-    out[at++] = CLOSE
-    return at
   }
 
   /** `before`: what Postgres sent of the old row. */
   #writeOld(table: CompiledTable, old: Tuple, kind: OldTuple, out: Buffer, at: number): number {
-    return kind === 'full' ? this.#writeRow(table, old, out, at) : this.#writeKeyColumns(table, old, out, at)
-  }
-
-  /** `before` of a table that sends only its key. */
-  #writeKeyColumns(table: CompiledTable, old: Tuple, out: Buffer, at: number): number {
-    let separator = OPEN
-    for (const i of table.keyColumns) {
-      const column = table.columns[i]!
-      out[at++] = separator
-      separator = COMMA
-      at = writeConstant(column.label, out, at)
-      this.#keyStart[i] = at
-      at =
-        old.state[i] === TEXT
-          ? writeValue(column.type, old.bytes, old.start[i]!, old.end[i]!, out, at)
-          : writeBytes(JSON_NULL, 0, 4, out, at)
-      this.#keyEnd[i] = at
-    }
-    if (separator === OPEN) out[at++] = OPEN
-    out[at++] = CLOSE
-    return at
-  }
-
-  #writeUnchanged(table: CompiledTable, row: Tuple, out: Buffer, at: number): number {
-    let separator = 0x5b // [
-    for (let i = 0; i < table.columns.length; i++) {
-      if (row.state[i] !== UNCHANGED) continue
-      if (separator !== COMMA) at = writeConstant(UNCHANGED_LIST, out, at)
-      out[at++] = separator
-      separator = COMMA
-      at = writeConstant(table.columns[i]!.name, out, at)
-    }
-    if (separator === COMMA) out[at++] = 0x5d // ]
-    return at
+    return kind === 'full' ? this.#rows.writeRow(table, old, out, at) : this.#rows.writeKeyColumns(table, old, out, at)
   }
 
   #writeSource(source: Buffer, high: number, low: number, out: Buffer, at: number): number {
@@ -332,37 +307,18 @@ export class Transcoder {
     return this.#stamp.write(high, low, out, at)
   }
 
-  /** The key, copied from the values just written: `{"id":1}`. */
-  #appendKey(table: CompiledTable, record: EncodedRecord, out: Buffer, at: number): void {
-    const { keyColumns } = table
-    if (keyColumns.length === 0) return
-    record.keyStart = at
-    let separator = OPEN
-    for (let k = 0; k < keyColumns.length; k++) {
-      const i = keyColumns[k]!
-      out[at++] = separator
-      separator = COMMA
-      if (this.#keyStart[i] === NOT_SENT) throw this.#keyNotSent(table)
-      at = writeConstant(table.columns[i]!.label, out, at)
-      at = writeBytes(out, this.#keyStart[i]!, this.#keyEnd[i]!, out, at)
-    }
-    out[at++] = CLOSE
-    record.keyEnd = at
-  }
-
   /** A key alone, as a copy: for the headers of a key change. */
   #keyOf(table: CompiledTable, row: Tuple): Buffer {
-    if (table.keyColumns.some((column) => row.state[column] === UNCHANGED)) throw this.#keyNotSent(table)
+    if (table.keyColumns.some((column) => row.state[column] === UNCHANGED)) throw keyNotSent()
     const out = this.#reserve(table.constantBytes + tupleBytes(table, row))
-    return Buffer.from(out.subarray(0, this.#writeKeyColumns(table, row, out, 0)))
+    return Buffer.from(out.subarray(0, this.#rows.writeKeyColumns(table, row, out, 0)))
   }
 
-  #keyNotSent(table: CompiledTable): EvertError {
-    const { schema, table: name } = table.relation
-    return new EvertError('PROTOCOL', {
-      message: `Postgres did not send the key of an updated row of "${schema}"."${name}" in the transaction at ${formatLsn(this.#stamp.commitLsn)}`,
-      hint: 'the server needs its newest minor version: early ones of 14 leave out large key values that did not change',
-    })
+  /** Behind the value, where the table has a key. */
+  #appendKey(table: CompiledTable, record: EncodedRecord, out: Buffer, at: number): void {
+    if (table.keyColumns.length === 0) return
+    record.keyStart = at
+    record.keyEnd = this.#rows.writeKey(table, out, at)
   }
 
   #event(start: number, end: number): EncodedRecord {
@@ -377,7 +333,15 @@ export class Transcoder {
     return record
   }
 
+  #beyondKafka(bytes: number): EvertError {
+    return new EvertError('RECORD_TOO_LARGE', {
+      message: `a change in the transaction at ${formatLsn(this.#stamp.commitLsn)} may take ${bytes} bytes; a record batch holds no more than ${EVENT_BYTES}`,
+      hint: 'leave the column out of the publication: alter publication … set table … (…)',
+    })
+  }
+
   #reserve(bytes: number): Buffer {
+    if (bytes > EVENT_BYTES) throw this.#beyondKafka(bytes)
     if (bytes > this.#out.length) this.#out = Buffer.allocUnsafeSlow(bytes)
     else if (this.#out.length > SCRATCH_BYTES && bytes <= SCRATCH_BYTES)
       this.#out = Buffer.allocUnsafeSlow(SCRATCH_BYTES)

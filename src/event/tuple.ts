@@ -5,6 +5,8 @@ export const NULL = 0x6e // n
 /** An unchanged TOAST value: Postgres did not send it. */
 export const UNCHANGED = 0x75 // u
 export const TEXT = 0x74 // t
+/** Our own: a value that is too large for the log, and left out. */
+export const OMITTED = 0x6f // o
 
 /** Postgres' limit of columns in a table is 1,600; a tuple is made once and reused for every row. */
 const MAX_COLUMNS = 1664

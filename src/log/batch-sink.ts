@@ -37,6 +37,7 @@ export class FilledBatches implements FilledRecords {
 class OpenTopic implements SinkTopic {
   readonly name: string
   readonly partitions: number
+  readonly maxRecordBytes: number
   readonly filling: (BatchBuilder | null)[]
   /** False once the topic was asked for with records that have no key. */
   keyed: boolean
@@ -44,6 +45,7 @@ class OpenTopic implements SinkTopic {
   constructor(topic: SinkTopic, keyed: boolean) {
     this.name = topic.name
     this.partitions = topic.partitions
+    this.maxRecordBytes = topic.maxRecordBytes ?? Number.POSITIVE_INFINITY
     this.filling = Array.from<BatchBuilder | null>({ length: topic.partitions }).fill(null)
     this.keyed = keyed
   }

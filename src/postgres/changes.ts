@@ -19,6 +19,8 @@ import { Tables, type TablesOptions } from './tables.js'
 export interface ChangesOptions extends TablesOptions {
   /** Whether a table is to be published. */
   readonly matches: (schema: string, table: string) => boolean
+  /** Whether what came through a replication origin is left out. */
+  readonly skipsOrigin: (name: string) => boolean
   /** Transactions that commit before it are in the log already. */
   readonly from: EndLsn
   /** Microseconds since 1970: the time of a message outside a transaction, which has no commit time. */
@@ -41,6 +43,8 @@ export class Changes implements PgoutputHandler {
   #messages: SinkTopic | null = null
   #commitLsn: Lsn = LSN_ZERO
   #skipping = false
+  /** The transaction at hand came through an origin that is not to be published. */
+  #foreign = false
   #inTransaction = false
   #ordinalAtBegin = 0
   /** The first byte after the last whole transaction that the sink holds or has held. */
@@ -49,7 +53,7 @@ export class Changes implements PgoutputHandler {
   constructor(options: ChangesOptions) {
     this.#options = options
     this.#sink = options.sink
-    this.#transcoder = new Transcoder(options.sink, options.envelope, options.from)
+    this.#transcoder = new Transcoder(options.sink, options.envelope, options.largeValues, options.from)
     this.#tables = new Tables(options, this.#transcoder)
     this.#endLsn = options.from
   }
@@ -85,6 +89,7 @@ export class Changes implements PgoutputHandler {
     if (this.#skipping) return
     assert(commitLsn > this.#commitLsn, `the transaction at ${formatLsn(commitLsn)} came after a later one`)
     this.#commitLsn = commitLsn
+    this.#foreign = false
     this.#transcoder.begin({ commitLsn, timeUs, xid, snapshot: false })
     this.#ordinalAtBegin = this.#transcoder.ordinal
   }
@@ -97,7 +102,9 @@ export class Changes implements PgoutputHandler {
   }
 
   origin(name: string): void {
-    if (!this.#skipping) this.#transcoder.origin(name)
+    if (this.#skipping) return
+    this.#foreign = this.#options.skipsOrigin(name)
+    this.#transcoder.origin(name)
   }
 
   relation(relation: Relation): void {
@@ -124,7 +131,7 @@ export class Changes implements PgoutputHandler {
 
   /** The table of a row that is to be published, or null. */
   #tableOf(oid: number, row: Tuple): TableState {
-    if (this.#skipping) return null
+    if (this.#skipping || this.#foreign) return null
     const table = this.#table(oid)
     if (table !== null) this.#requireColumns(table, row)
     return table
@@ -183,8 +190,7 @@ export class Changes implements PgoutputHandler {
     tuples: readonly Tuple[],
     write: (renewed: CompiledTable) => void,
   ): void {
-    if (error instanceof ValueMalformed)
-      throw this.#protocolError(table, `has a value that cannot be read: ${error.message}`)
+    if (error instanceof ValueMalformed) throw this.#protocolError(table, `cannot be read: ${error.message}`)
     if (!(error instanceof TypeAltered)) throw error
     const bytes = Buffer.from(tuples[0]!.bytes) // the framer's own may be moved while the stream waits
     for (const tuple of tuples) tuple.bytes = bytes
@@ -198,7 +204,7 @@ export class Changes implements PgoutputHandler {
   }
 
   truncate(oids: readonly number[], lsnHigh: number, lsnLow: number): void {
-    if (this.#skipping) return
+    if (this.#skipping || this.#foreign) return
     for (const oid of oids) {
       const table = this.#table(oid)
       if (table !== null) this.#transcoder.truncate(table, lsnHigh, lsnLow)
@@ -207,7 +213,7 @@ export class Changes implements PgoutputHandler {
 
   message(message: { transactional: boolean; lsnHigh: number; lsnLow: number; prefix: string; content: Buffer }): void {
     const lsn = lsnFromHalves(message.lsnHigh, message.lsnLow)
-    if (message.transactional ? this.#skipping : lsn <= this.#options.from) return
+    if (message.transactional ? this.#skipping || this.#foreign : lsn <= this.#options.from) return
     const known = this.#messages
     if (known !== null) {
       this.#publish(known, message, lsn)

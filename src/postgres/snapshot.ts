@@ -60,7 +60,7 @@ export class SnapshotReader {
    * record can start at that LSN itself, and no record starts in the byte before.
    */
   async *rows<Records>(options: SnapshotRows<Records>): AsyncGenerator<Records> {
-    const transcoder = new Transcoder(options.sink, options.envelope)
+    const transcoder = new Transcoder(options.sink, options.envelope, options.largeValues)
     transcoder.begin({ commitLsn: toLsn(options.lsn - 1n), timeUs: options.timeUs, xid: null, snapshot: true })
     const tables = new Tables(options, transcoder)
     for (const table of this.tables) {

@@ -5,7 +5,7 @@ import type { Relation, RelationDescription } from '../event/relation.js'
 import type { RecordSink } from '../event/sink.js'
 import { type CompiledTable, compileTable } from '../event/table.js'
 import { schemaTopic, tableTopic } from '../event/topic-name.js'
-import type { Transcoder } from '../event/transcoder.js'
+import type { LargeValues, Transcoder } from '../event/transcoder.js'
 import type { ValueOptions } from '../event/type-kinds.js'
 
 /** What is known of relation versions, across restarts. */
@@ -26,6 +26,7 @@ export interface TablesOptions {
   readonly relations: RelationMemory
   readonly values: ValueOptions
   readonly envelope: Envelope
+  readonly largeValues: LargeValues
 }
 
 export class Tables {

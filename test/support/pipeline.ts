@@ -38,6 +38,8 @@ export function startPipeline(
     limits: { bytes: 4 << 20, ageMs: 0 },
     values: DEFAULT_VALUES,
     envelope: EVERT,
+    largeValues: { omit: false, onSkip: () => undefined },
+    skipsOrigin: () => false,
     logger: process.env['EVERT_TEST_LOG'] === undefined ? silentLogger : consoleLogger,
     onStreaming: () => undefined,
     onSnapshotStart: () => undefined,

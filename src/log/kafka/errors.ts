@@ -161,7 +161,7 @@ export function codeError(code: number, asked: Asked, cause?: unknown): EvertErr
       return make(
         'RECORD_TOO_LARGE',
         `${asked.object}: an event is larger than the topic accepts`,
-        `kafka-configs --alter --entity-type topics --entity-name ${asked.topic ?? '…'} --add-config max.message.bytes=…`,
+        `kafka-configs --alter --entity-type topics --entity-name ${asked.topic ?? '…'} --add-config max.message.bytes=…; or --large-values omit`,
       )
     case CODE.invalidTopic:
       return make(

@@ -9,7 +9,14 @@ import { offsetAt } from '../offset-at.js'
 import { Cluster, missing } from './cluster.js'
 import type { KafkaOptions } from './options.js'
 import { offsetsOf, readPartition } from './reader.js'
-import { createProgressTopic, createTopics, deleteTopics, listPipelines, progressTopic } from './topics.js'
+import {
+  createProgressTopic,
+  createTopics,
+  deleteTopics,
+  listPipelines,
+  maxMessageBytes,
+  progressTopic,
+} from './topics.js'
 import { TransactionalProducer } from './transactional-producer.js'
 
 /** Errors: LOG_UNREACHABLE, LOG_TLS, LOG_AUTHENTICATION, COMPRESSION_MISSING. */
@@ -200,5 +207,6 @@ async function lookUp(cluster: Cluster, request: TopicRequest): Promise<SinkTopi
   if (known === null || !request.keyed) await createTopics(cluster, [request])
   const partitions = known ?? (await cluster.retry(asked, () => cluster.partitions(request.name)))
   if (partitions === null) throw missing(request.name)
-  return { name: request.name, partitions }
+  if (cluster.options.recordLimits !== true) return { name: request.name, partitions }
+  return { name: request.name, partitions, maxRecordBytes: await maxMessageBytes(cluster, request.name) }
 }

@@ -28,6 +28,8 @@ export interface KafkaOptions {
     readonly retention: 'compact' | 'forever' | { readonly ms: number }
   }
   readonly compression: Compression
+  /** Whether topics are asked for the largest record that they take. */
+  readonly recordLimits?: boolean
   /** The broker aborts a log transaction that is open for longer. */
   readonly transactionTimeoutMs: number
   /** How long retriable errors are ridden out before the writer gives up. */

@@ -107,14 +107,24 @@ async function untilLed(cluster: Cluster, topic: string): Promise<void> {
   })
 }
 
+/** The largest batch, and so the largest record, that a topic takes. */
+export async function maxMessageBytes(cluster: Cluster, topic: string): Promise<number> {
+  return Number(await topicConfig(cluster, topic, 'max.message.bytes'))
+}
+
+async function topicConfig(cluster: Cluster, topic: string, name: string): Promise<string> {
+  const resource = { resourceType: ConfigResourceTypes.TOPIC, resourceName: topic, configurationKeys: [name] }
+  const described = await cluster.retry({ object: `topic "${topic}"`, topic }, () =>
+    cluster.callAny(describeConfigsV4.api, [resource], false, false),
+  )
+  return described.results[0]?.configs[0]?.value ?? ''
+}
+
 async function stopCompaction(cluster: Cluster, topics: readonly string[]): Promise<void> {
   for (const topic of topics) {
     const asked = { object: `topic "${topic}"`, topic }
+    if (!(await topicConfig(cluster, topic, 'cleanup.policy')).includes('compact')) continue
     const resource = { resourceType: ConfigResourceTypes.TOPIC, resourceName: topic }
-    const described = await cluster.retry(asked, () =>
-      cluster.callAny(describeConfigsV4.api, [{ ...resource, configurationKeys: ['cleanup.policy'] }], false, false),
-    )
-    if (described.results[0]?.configs[0]?.value?.includes('compact') !== true) continue
     const configs = FOREVER.map((config) => ({ ...config, configOperation: IncrementalAlterConfigOperationTypes.SET }))
     await cluster.retry(asked, () => cluster.callAny(incrementalAlterConfigsV1.api, [{ ...resource, configs }], false))
     cluster.options.logger.warn(
