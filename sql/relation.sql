@@ -30,7 +30,8 @@ select (select case when exists (select from pg_class where oid = :'table'::oid)
                             when t.typsubscript = 'array_subscript_handler'::regproc
                             then jsonb_build_object('is', 'array', 'element', t.typelem::bigint, 'delimiter', t.typdelim)
                             when t.typtype = 'c'
-                            then jsonb_build_object('is', 'composite', 'attributes',
+                            then jsonb_build_object('is', 'composite', 'dropped',
+                                   exists (select from pg_attribute a where a.attrelid = t.typrelid and a.attisdropped), 'attributes',
                                    (select coalesce(jsonb_agg(jsonb_build_object('name', a.attname, 'typeOid', a.atttypid::bigint)
                                                               order by a.attnum), '[]')
                                       from pg_attribute a

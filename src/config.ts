@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { bytes, duration, flag, retention, startingPoint, text, whole } from './base/option-values.js'
 
-export const COMMANDS = ['run', 'init', 'tail', 'drop', 'demo'] as const
+export const COMMANDS = ['run', 'init', 'tail', 'schema', 'drop', 'demo'] as const
 export type CommandName = (typeof COMMANDS)[number]
 
 export interface Option {
@@ -26,8 +26,8 @@ export interface Option {
 export const NAME = /^[A-Za-z0-9_-]{1,100}$/
 
 const PIPELINE = ['run', 'init', 'drop'] as const
-const NAMED = ['run', 'init', 'drop', 'tail'] as const
-const KAFKA = ['run', 'drop', 'tail'] as const
+const NAMED = ['run', 'init', 'drop', 'tail', 'schema'] as const
+const KAFKA = ['run', 'drop', 'tail', 'schema'] as const
 
 export const OPTIONS = [
   {
@@ -42,7 +42,7 @@ export const OPTIONS = [
   },
   {
     name: 'log',
-    commands: ['run', 'drop', 'tail', 'demo'],
+    commands: ['run', 'drop', 'tail', 'schema', 'demo'],
     value: 'kafka://host:port[,host:port] | ./directory',
     schema: text,
     help: 'where events go: Kafka, or the embedded log in a directory',
@@ -268,7 +268,7 @@ export const OPTIONS = [
     prose:
       '0 publishes at once, and batches grow by themselves under load. More than 0 trades latency for fewer log transactions.',
   },
-  { name: 'table', commands: ['tail'], value: 'schema.table', schema: text, help: 'only this table' },
+  { name: 'table', commands: ['tail', 'schema'], value: 'schema.table', schema: text, help: 'only this table' },
   {
     name: 'from',
     commands: ['tail'],
@@ -326,7 +326,7 @@ export const OPTIONS = [
   },
   {
     name: 'json',
-    commands: ['init', 'tail', 'demo'],
+    commands: ['init', 'tail', 'schema', 'demo'],
     value: 'true | false',
     schema: flag,
     default: false,
@@ -358,7 +358,7 @@ export const OPTIONS = [
   },
 ] as const satisfies readonly Option[]
 
-type OptionName = (typeof OPTIONS)[number]['name']
+export type OptionName = (typeof OPTIONS)[number]['name']
 type Values = { [Name in OptionName]: z.infer<Extract<(typeof OPTIONS)[number], { name: Name }>['schema']> | undefined }
 export type Config = Readonly<Values>
 

@@ -1,6 +1,6 @@
 /** What a command is. */
 import type { Logger } from '../base/logger.js'
-import type { CommandName, Config } from '../config.js'
+import type { CommandName, Config, OptionName } from '../config.js'
 
 export interface CommandContext {
   readonly config: Config
@@ -14,6 +14,8 @@ export type RunCommand = (context: CommandContext) => Promise<void>
 
 export interface Command {
   readonly name: CommandName
+  /** The option that a word behind the command stands for. */
+  readonly word?: OptionName
   readonly summary: string
   /** What somebody who has never used it needs to know. */
   readonly prose: string

@@ -30,6 +30,17 @@ export const COMMANDS: readonly Command[] = [
     load: async () => (await import('./tail.js')).tail,
   },
   {
+    name: 'schema',
+    word: 'table',
+    summary: 'the shapes that a table had, and a JSON Schema of its events',
+    prose: `Each version of a table is told once on the topic <name>.schema, with the position at which it begins. With --json it prints {"versions":[{"schema","table","oid","replicaIdentity","columns":[{"name","type","typeOid","typeModifier"}],"key","types","format","values","position"}],"jsonSchema":{…}}; the JSON Schema is that of the newest version.`,
+    examples: [
+      'evert schema public.cart --log kafka://localhost:9092 --name shop',
+      'evert schema public.cart --log ./log --json | jq .jsonSchema',
+    ],
+    load: async () => (await import('./schema.js')).schema,
+  },
+  {
     name: 'drop',
     summary: 'remove slot, publication and progress (and the topics), after showing what would go',
     prose: `What it would remove is shown first; it asks on a terminal, and elsewhere does nothing without --yes. A slot in use is not dropped: stop its evert first. With --log the progress in the log goes too, so that the next evert run of that name starts with a new snapshot.`,

@@ -73,6 +73,11 @@ async function parse(
     throw new EvertError('OPTION_MISSING', { message: 'a command is missing', hint: `evert ${names.join(' | ')}` })
   }
   const command = COMMANDS.find(({ name }) => name === word)
+  const [argument] = more
+  if (command?.word !== undefined && argument !== undefined && more.length === 1 && flags[command.word] === undefined) {
+    flags[command.word] = argument
+    more.pop()
+  }
   if (command === undefined || more.length > 0) {
     const near = command === undefined ? nearest(word, names) : null
     const message = command === undefined ? `evert has no command "${word}"` : `"${more[0]}" belongs to no option`

@@ -9,6 +9,7 @@ import type { Log, LogRecord, TopicDescription } from '../log/log.js'
 import type { RunCommand } from './command.js'
 import { Interleaved, mergedByPosition } from './merge-records.js'
 import { requireLog } from './open-log.js'
+import { onlyPipeline, tableNamed } from './pipeline-of-log.js'
 import { jsonLine, operationOf, readableLine } from './tail-format.js'
 
 /** How often a follower looks for new topics: those of tables that were added meanwhile. */
@@ -41,21 +42,9 @@ interface Span extends Partition {
   readonly until: bigint
 }
 
-/** Error: OPTION_MISSING where there are several, or none. */
-async function onlyPipeline(log: Log): Promise<string> {
-  const names = await log.pipelines()
-  const [name] = names
-  if (names.length === 1 && name !== undefined) return name
-  throw new EvertError('OPTION_MISSING', {
-    message:
-      names.length === 0 ? 'no pipeline has written into this log yet' : `this log has ${names.length} pipelines`,
-    hint: names.length === 0 ? 'evert run … --log … writes into it' : `--name ${names.join(' | --name ')}`,
-  })
-}
-
-function topicOf(name: string, table: string): string {
-  const dot = table.indexOf('.')
-  return dot === -1 ? tableTopic(name, 'public', table) : tableTopic(name, table.slice(0, dot), table.slice(dot + 1))
+function topicOf(name: string, text: string): string {
+  const { schema, table } = tableNamed(text)
+  return tableTopic(name, schema, table)
 }
 
 /** Error: TOPIC_MISSING where --table names none. */

@@ -1,5 +1,7 @@
 /** Relation: the shape of a table at one point of the stream, as a Relation message says it. */
-import type { TypeDescriptions } from './value-types.js'
+import type { FormatName } from './envelope.js'
+import type { ValueOptions } from './type-kinds.js'
+import type { TypeDescriptions } from './type-description.js'
 
 /**
  * How Postgres identifies old rows: the primary key, a chosen unique index, every column, or nothing.
@@ -34,4 +36,12 @@ export interface RelationDescription {
   /** By column, with modifiers, such as `numeric(10,2)`; null where the type is gone. */
   readonly typeNames: readonly (string | null)[]
   readonly types: TypeDescriptions
+  /** In which format the version was told on the schema topic; absent where it was not told yet. */
+  readonly told?: ToldFormat
+}
+
+/** How events were written when a version was told. */
+export interface ToldFormat {
+  readonly format: FormatName
+  readonly values: ValueOptions
 }

@@ -3,8 +3,9 @@ import type { Envelope } from './envelope.js'
 import { jsonBytes } from './json.js'
 import type { Relation } from './relation.js'
 import type { SinkTopic } from './sink.js'
-import { KIND, type ValueOptions } from './type-kinds.js'
-import { type TypeDescriptions, type ValueType, valueType } from './value-types.js'
+import { KIND } from './type-kinds.js'
+import type { TypeDescriptions } from './type-description.js'
+import { type CompileValues, type ValueType, valueType } from './value-types.js'
 
 export interface CompiledColumn {
   /** `"name":` */
@@ -53,7 +54,7 @@ export interface CompileOptions {
   readonly relation: Relation
   readonly topic: SinkTopic
   readonly types: TypeDescriptions
-  readonly values: ValueOptions
+  readonly values: CompileValues
   readonly envelope: Envelope
 }
 

@@ -11,7 +11,7 @@ import type { Envelope, Operation } from './envelope.js'
 import { PlainHeaders } from './plain-headers.js'
 import type { Position } from './position.js'
 import { encodedRecord } from './record.js'
-import type { Relation, RelationDescription } from './relation.js'
+import type { Relation } from './relation.js'
 import { omitLargest, type OldTuple, takeUnchanged, tupleBytes } from './row.js'
 import { keyNotSent, RowWriter } from './row-writer.js'
 import { schemaRecord } from './schema-record.js'
@@ -151,7 +151,7 @@ export class Transcoder {
   }
 
   /** A record that tells the shape of a table from the next change on; it has no ordinal of its own. */
-  schema(topic: SinkTopic, relation: Relation, description: RelationDescription): void {
+  schema(topic: SinkTopic, relation: Relation, description: Parameters<typeof schemaRecord>[1]): void {
     const position = { commitLsn: this.#stamp.commitLsn, ordinal: this.#stamp.ordinal }
     const { key, value } = schemaRecord(relation, description, position)
     this.#sink.append(topic, encodedRecord({ key, value, timestampMs: this.#stamp.timestampMs }))

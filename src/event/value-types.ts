@@ -1,15 +1,6 @@
 /** Value types: what a column's type is made of, compiled for writing. Types that are not built in are described by the catalog. */
+import type { TypeDescriptions } from './type-description.js'
 import { arrayElement, KIND, type Kind, scalarKind, type ValueOptions } from './type-kinds.js'
-
-/** A type as the catalog describes it; whatever is not here is its Postgres text. Plain data: progress remembers it. */
-export type TypeDescription =
-  | { readonly is: 'domain'; readonly base: number }
-  | { readonly is: 'array'; readonly element: number; readonly delimiter: string }
-  | { readonly is: 'composite'; readonly attributes: readonly { readonly name: string; readonly typeOid: number }[] }
-  | { readonly is: 'hstore' }
-
-/** By type OID. */
-export type TypeDescriptions = Readonly<Record<string, TypeDescription>>
 
 export interface ValueType {
   readonly kind: Kind
@@ -18,6 +9,8 @@ export interface ValueType {
   readonly delimiter: number
   /** Of a composite, in order. */
   readonly attributes: readonly Attribute[]
+  /** True where a value with fewer fields has the first of them. */
+  readonly prefixes: boolean
   readonly oid: number
   /** The most that one value takes beside its own characters: quotes, labels, nulls. */
   readonly constantBytes: number
@@ -31,7 +24,7 @@ interface Attribute {
   readonly type: ValueType
 }
 
-/** A value of a composite type has more fields than the type is known to have: it was altered since it was asked for. */
+/** A value of a composite type has other fields than the type is known to have: it was altered before or after it was asked for. */
 export class TypeAltered extends Error {
   readonly typeOid: number
   constructor(typeOid: number) {
@@ -51,11 +44,16 @@ export const SEPARATORS = [',', ';', ':'] as const
 
 function scalar(oid: number, kind: Kind): ValueType {
   const bytes = { constantBytes: SCALAR_BYTES, separatorBytes: 0 }
-  return { kind, element: null, delimiter: COMMA, attributes: [], oid, ...bytes }
+  return { kind, element: null, delimiter: COMMA, attributes: [], prefixes: false, oid, ...bytes }
+}
+
+export interface CompileValues extends ValueOptions {
+  /** Whether a composite may have fewer fields than its type, where nothing speaks against it. */
+  readonly prefixes?: boolean
 }
 
 /** The type as it is to be written; what nobody describes is its Postgres text as a JSON string. */
-export function valueType(oid: number, options: ValueOptions, types: TypeDescriptions): ValueType {
+export function valueType(oid: number, options: CompileValues, types: TypeDescriptions): ValueType {
   const builtIn = scalarKind(oid, options)
   if (builtIn !== null) return scalar(oid, builtIn)
   const array = arrayElement(oid)
@@ -73,7 +71,7 @@ export function valueType(oid: number, options: ValueOptions, types: TypeDescrip
         label: Buffer.from(`${JSON.stringify(name)}:`),
         type: valueType(typeOid, options, types),
       }))
-      return composite(oid, attributes)
+      return composite(oid, attributes, options.prefixes === true && !description.dropped)
     }
     case 'hstore':
       return scalar(oid, KIND.hstore)
@@ -89,18 +87,20 @@ function arrayOf(oid: number, element: ValueType, delimiter: number): ValueType 
     element,
     delimiter,
     attributes: [],
+    prefixes: false,
     oid,
     constantBytes: 2 + element.constantBytes,
     separatorBytes: Math.max(1 + element.constantBytes, element.separatorBytes),
   }
 }
 
-function composite(oid: number, attributes: readonly Attribute[]): ValueType {
+function composite(oid: number, attributes: readonly Attribute[], prefixes: boolean): ValueType {
   return {
     kind: KIND.composite,
     element: null,
     delimiter: COMMA,
     attributes,
+    prefixes,
     oid,
     constantBytes: attributes.reduce((sum, { label, type }) => sum + label.length + 1 + type.constantBytes, 2),
     separatorBytes: attributes.reduce((most, { type }) => Math.max(most, type.separatorBytes), 0),

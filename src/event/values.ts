@@ -15,7 +15,7 @@ const COMMA = 0x2c
 const JSON_NULL = Buffer.from('null')
 
 /**
- * Writes one value that is not NULL. Error: TypeAltered, where a composite has more fields than its type.
+ * Writes one value that is not NULL. Error: TypeAltered, where a composite has other fields than its type.
  * Cost: that of the copy; the switch is about 2 ns.
  */
 export function writeValue(type: ValueType, from: Buffer, start: number, end: number, out: Buffer, at: number): number {
@@ -135,7 +135,7 @@ function unescape(from: Buffer, start: number, end: number): Buffer {
 
 /**
  * `(1,"x y",)` becomes an object: https://www.postgresql.org/docs/current/rowtypes.html#ROWTYPES-IO-SYNTAX
- * A value that is older than an attribute of its type has fewer fields: what it does not have is absent.
+ * Postgres prints the fields that its type had at that point of the stream: another number of them means that it was altered since.
  */
 function writeComposite(type: ValueType, from: Buffer, start: number, end: number, out: Buffer, at: number): number {
   const { attributes } = type
@@ -154,7 +154,10 @@ function writeComposite(type: ValueType, from: Buffer, start: number, end: numbe
       else if (stop === i) at = writeBytes(JSON_NULL, 0, 4, out, at)
       else at = writeValue(attribute.type, from, i, stop, out, at)
       i = quoted ? stop + 1 : stop
-      if (i >= end - 1) break
+      if (i >= end - 1) {
+        if (field + 1 < attributes.length && !type.prefixes) throw new TypeAltered(type.oid)
+        break
+      }
       if (from[i++] !== COMMA) throw new ValueMalformed('no comma stands between two fields of a row')
     }
   }

@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { EvertError } from '../base/errors.js'
 import type { Relation, RelationDescription, ReplicaIdentity } from '../event/relation.js'
+import { typeDescriptions } from '../event/type-description.js'
 import type { Connection } from './connection.js'
 import { quoteIdentifier, sql } from './sql.js'
 
@@ -51,18 +52,7 @@ export async function publishedTables(connection: Connection, publication: strin
 const described = z.object({
   primaryKey: z.array(z.string()).nullable(),
   typeNames: z.array(z.string().nullable()),
-  types: z.record(
-    z.string(),
-    z.discriminatedUnion('is', [
-      z.object({ is: z.literal('domain'), base: z.number() }),
-      z.object({ is: z.literal('array'), element: z.number(), delimiter: z.string() }),
-      z.object({
-        is: z.literal('composite'),
-        attributes: z.array(z.object({ name: z.string(), typeOid: z.number() })),
-      }),
-      z.object({ is: z.literal('hstore') }),
-    ]),
-  ),
+  types: typeDescriptions,
 })
 
 /** What the stream does not say of a relation, as the catalog has it now; what is gone by now is not described. */

@@ -194,13 +194,29 @@ export class Changes implements PgoutputHandler {
     if (!(error instanceof TypeAltered)) throw error
     const bytes = Buffer.from(tuples[0]!.bytes) // the framer's own may be moved while the stream waits
     for (const tuple of tuples) tuple.bytes = bytes
-    const { oid } = table.relation
     this.#lastOid = -1
-    const renewal = this.#tables.open(table.relation, { renew: true }).then((renewed) => {
-      this.#known.set(oid, renewed)
-      write(renewed)
-    })
-    this.#options.waitFor(renewal)
+    this.#options.waitFor(this.#writeRenewed(table.relation, write))
+  }
+
+  /**
+   * The catalog may have moved on since the value was written: one with fewer fields then has the first of them, if none was ever dropped.
+   * A value whose fields nobody can name any more is its Postgres text.
+   */
+  async #writeRenewed(relation: Relation, write: (renewed: CompiledTable) => void): Promise<void> {
+    const opaque = new Set<number>()
+    const renewed = await this.#tables.open(relation, { renew: true, prefixes: false, opaque })
+    this.#known.set(relation.oid, renewed)
+    let table = renewed
+    for (;;) {
+      try {
+        write(table)
+        return
+      } catch (error) {
+        if (!(error instanceof TypeAltered)) throw error
+        if (table !== renewed) opaque.add(error.typeOid)
+      }
+      table = await this.#tables.open(relation, { renew: false, prefixes: true, opaque })
+    }
   }
 
   truncate(oids: readonly number[], lsnHigh: number, lsnLow: number): void {

@@ -1,4 +1,5 @@
 /** Tables: from a relation version to a table compiled for encoding, with its topic; each version is told once on the schema topic. */
+import { isDeepStrictEqual } from 'node:util'
 import { EvertError } from '../base/errors.js'
 import type { Envelope } from '../event/envelope.js'
 import type { Relation, RelationDescription } from '../event/relation.js'
@@ -29,6 +30,13 @@ export interface TablesOptions {
   readonly largeValues: LargeValues
 }
 
+interface OpenOptions {
+  readonly renew: boolean
+  readonly prefixes: boolean
+  readonly opaque: ReadonlySet<number>
+}
+const FIRST: OpenOptions = { renew: false, prefixes: false, opaque: new Set() }
+
 export class Tables {
   readonly #options: TablesOptions
   readonly #transcoder: Transcoder
@@ -38,21 +46,29 @@ export class Tables {
     this.#transcoder = transcoder
   }
 
-  /** `renew` asks the catalog again, because what is remembered turned out to be older than the values. */
-  async open(relation: Relation, options: { readonly renew: boolean } = { renew: false }): Promise<CompiledTable> {
+  /**
+   * `renew` asks the catalog again, because what is remembered turned out not to fit the values; with `prefixes` it is taken as newer than
+   * them where that leaves no doubt; and types in `opaque` are written as their Postgres text.
+   */
+  async open(relation: Relation, options: OpenOptions = FIRST): Promise<CompiledTable> {
     const { pipeline, sink, relations, values, envelope } = this.#options
-    const recalled = options.renew ? null : relations.recall(relation)
-    const description = recalled ?? (await relations.ask(relation))
-    const keyed = relation.replicaIdentity === 'full' ? this.#withKey(relation, description) : relation
-    const hasKey = keyed.columns.some((column) => column.key)
-    const topic = await sink.topic({ name: tableTopic(pipeline, relation.schema, relation.table), keyed: hasKey })
-    if (recalled === null) {
+    const recalled = relations.recall(relation)
+    const asked = recalled === null || options.renew ? await relations.ask(relation) : recalled
+    const keyed = relation.replicaIdentity === 'full' ? this.#withKey(relation, asked) : relation
+    const key = keyed.columns.filter((column) => column.key).map(({ name }) => name)
+    const topic = await sink.topic({
+      name: tableTopic(pipeline, relation.schema, relation.table),
+      keyed: key.length > 0,
+    })
+    const description = { ...asked, primaryKey: key, told: { format: envelope.name, values } }
+    if (!isDeepStrictEqual(recalled, description)) {
       const schemas = await sink.topic({ name: schemaTopic(pipeline), keyed: true })
       this.#transcoder.schema(schemas, keyed, description)
-      const primaryKey = keyed.columns.filter(({ key }) => key).map(({ name }) => name)
-      relations.remember(relation, relation.replicaIdentity === 'full' ? { ...description, primaryKey } : description)
+      relations.remember(relation, description)
     }
-    return compileTable({ relation: keyed, topic, types: description.types, values, envelope })
+    const types = Object.entries(description.types).filter(([oid]) => !options.opaque.has(Number(oid)))
+    const compiled = { ...values, prefixes: options.prefixes }
+    return compileTable({ relation: keyed, topic, types: Object.fromEntries(types), values: compiled, envelope })
   }
 
   /**

@@ -217,11 +217,11 @@ describe('a connection', () => {
   })
 
   it('takes options and name of the session', async () => {
-    const connection = await to(server, undefined, 'options=-c%20search_path=a&application_name=shop')
+    const connection = await to(server, undefined, 'options=-c%20work_mem=8MB&application_name=shop')
     const [row] = await connection.query(
-      `select current_setting('search_path') as path, current_setting('application_name') as name, pg_backend_pid() as pid`,
+      `select current_setting('work_mem') as memory, current_setting('application_name') as name, pg_backend_pid() as pid`,
     )
-    expect(row).toEqual({ path: 'a', name: 'shop', pid: String(connection.processId) })
+    expect(row).toEqual({ memory: '8MB', name: 'shop', pid: String(connection.processId) })
   })
 
   it('for replication takes its commands, and only of who may replicate', async () => {

@@ -9,7 +9,7 @@ import {
 } from '@platformatic/kafka'
 import { setTimeout as delay } from 'node:timers/promises'
 import { EvertError } from '../../base/errors.js'
-import { type Asked, CODE, codesOf, isPassing, kafkaError, passing, texts } from './errors.js'
+import { type Asked, CODE, codesOf, isPassing, kafkaError, answered, texts } from './errors.js'
 import { connectionSettings, type KafkaOptions } from './options.js'
 
 export interface Leader {
@@ -94,12 +94,22 @@ export class Cluster {
     throw last
   }
 
+  /**
+   * A broker that has refused an OAUTHBEARER token takes the next request for a part of the handshake, and its error, where the response
+   * should be, reads as a cluster without brokers.
+   */
+  async #metadata(topics: string[] | null): Promise<Awaited<ReturnType<typeof metadataV9.api.async>>> {
+    const response = await this.callAny(metadataV9.api, topics)
+    if (response.brokers.length === 0) throw answered(CODE.illegalSaslState)
+    return response
+  }
+
   /** One request to the controller: with ZooKeeper it alone creates and deletes topics, with KRaft any broker passes it on. */
   async callController<Arguments extends unknown[], Response>(
     api: API<Arguments, Response>,
     ...parameters: Arguments
   ): Promise<Response> {
-    const { controllerId, brokers } = await this.callAny(metadataV9.api, [])
+    const { controllerId, brokers } = await this.#metadata([])
     const controller = brokers.find(({ nodeId }) => nodeId === controllerId)
     if (controller === undefined) return await this.callAny(api, ...parameters)
     return await this.call({ host: controller.host, port: controller.port }, api, ...parameters)
@@ -145,7 +155,7 @@ export class Cluster {
 
   /** All topics there are, with their number of partitions. */
   async listTopics(): Promise<{ name: string; partitions: number }[]> {
-    const response = await this.retry({ object: 'the list of topics' }, () => this.callAny(metadataV9.api, null))
+    const response = await this.retry({ object: 'the list of topics' }, () => this.#metadata(null))
     return response.topics.map((topic) => ({ name: topic.name ?? '', partitions: topic.partitions.length }))
   }
 
@@ -158,7 +168,7 @@ export class Cluster {
   /** Asks again who leads. Null where the topic does not exist. */
   async refresh(topic: string): Promise<TopicMetadata | null> {
     try {
-      const response = await this.callAny(metadataV9.api, [topic])
+      const response = await this.#metadata([topic])
       for (const { nodeId, host, port } of response.brokers) this.#brokers.set(nodeId, { host, port })
       const leaders: number[] = []
       for (const partition of response.topics[0]?.partitions ?? [])
@@ -186,7 +196,7 @@ export class Cluster {
 
   /** A broker whose metadata is old may not know a topic that was there before. */
   #unknown(topic: string): Error {
-    return this.#seen.has(topic) ? passing(CODE.unknownTopicOrPartition) : missing(topic)
+    return this.#seen.has(topic) ? answered(CODE.unknownTopicOrPartition) : missing(topic)
   }
 
   /** The leader is no longer who we thought. */

@@ -94,8 +94,8 @@ function isAuthentication(error: unknown): boolean {
   return /SASL|AUTHENTICATION|authentication/.test(texts(error))
 }
 
-/** As an error that came with an answer: to be tried again. */
-export function passing(code: number): Error {
+/** An error as one that came with an answer. */
+export function answered(code: number): Error {
   return Object.assign(new Error(`error ${code}`), { apiCode: code })
 }
 

@@ -3,7 +3,7 @@ import { listOffsetsV7 } from '@platformatic/kafka'
 import type { LogRecord, PartitionOffsets, ReadOptions } from '../log.js'
 import { decodeRecords, readBatches, type RecordBatch } from '../read-batch.js'
 import { type Cluster, missing } from './cluster.js'
-import { CODE, codeError, isPassingCode, passing } from './errors.js'
+import { CODE, codeError, isPassingCode, answered } from './errors.js'
 import { fetch, type FetchResult } from './protocol.js'
 
 const MAX_WAIT_MS = 500
@@ -29,7 +29,7 @@ async function listOffset(cluster: Cluster, topic: string, partition: number, ti
       { name: topic, partitions },
     ])
     const offset = response.topics[0]?.partitions[0]?.offset
-    if (offset === undefined || offset < 0n) throw passing(CODE.coordinatorNotAvailable)
+    if (offset === undefined || offset < 0n) throw answered(CODE.coordinatorNotAvailable)
     return offset
   })
 }
@@ -49,7 +49,7 @@ async function atLeader<T>(
       const leader = await cluster.leader(topic, partition)
       if (leader === null) {
         cluster.forget(topic)
-        throw passing(CODE.coordinatorNotAvailable)
+        throw answered(CODE.coordinatorNotAvailable)
       }
       try {
         return await work(leader.broker)
@@ -112,10 +112,10 @@ async function fetchOnce(
     async (broker) => {
       const result = await cluster.call(broker, fetch, request)
       // A broker that throttles answers without any partition.
-      if (result === null) throw passing(CODE.throttlingQuotaExceeded)
+      if (result === null) throw answered(CODE.throttlingQuotaExceeded)
       if (result.error === CODE.none) return result
       if (result.error === CODE.offsetOutOfRange) return null
-      if (isPassingCode(result.error)) throw passing(result.error)
+      if (isPassingCode(result.error)) throw answered(result.error)
       throw codeError(result.error, { object: `topic "${topic}" partition ${partition}`, topic })
     },
     signal,

@@ -9,7 +9,7 @@ import {
 } from '@platformatic/kafka'
 import type { TopicRequest } from '../../event/sink.js'
 import type { Cluster } from './cluster.js'
-import { CODE, codesOf, kafkaError, passing } from './errors.js'
+import { CODE, codesOf, kafkaError, answered } from './errors.js'
 import type { KafkaOptions } from './options.js'
 
 const ADMIN_TIMEOUT_MS = 20_000
@@ -102,7 +102,7 @@ async function untilLed(cluster: Cluster, topic: string): Promise<void> {
   await cluster.retry({ object: `topic "${topic}"`, topic }, async () => {
     const found = await cluster.refresh(topic)
     if (found === null || found.leaders.length === 0 || [...found.leaders].some((id) => id === undefined || id < 0)) {
-      throw passing(CODE.unknownTopicOrPartition)
+      throw answered(CODE.unknownTopicOrPartition)
     }
   })
 }
@@ -150,7 +150,7 @@ export async function deleteTopics(cluster: Cluster, names: readonly string[]): 
   for (const name of names) {
     cluster.forget(name)
     await cluster.retry({ object: `topic "${name}"` }, async () => {
-      if ((await cluster.refresh(name)) !== null) throw passing(CODE.coordinatorLoading)
+      if ((await cluster.refresh(name)) !== null) throw answered(CODE.coordinatorLoading)
     })
   }
 }
