@@ -2,7 +2,6 @@
  * Changes: turns the messages of the stream into records of the sink, and knows where a log transaction may end: only where a
  * Postgres transaction does.
  */
-import { assert } from '../base/assert.js'
 import { EvertError } from '../base/errors.js'
 import { type EndLsn, formatLsn, type Lsn, LSN_ZERO, lsnFromHalves, toLsn } from '../event/lsn.js'
 import type { Relation } from '../event/relation.js'
@@ -83,21 +82,25 @@ export class Changes implements PgoutputHandler {
 
   begin(commitHigh: number, commitLow: number, timeUs: bigint, xid: number): void {
     const commitLsn = lsnFromHalves(commitHigh, commitLow)
-    assert(!this.#inTransaction, 'a transaction began inside another')
+    if (this.#inTransaction) throw outOfOrder(commitLsn, 'began inside another')
     this.#inTransaction = true
     this.#skipping = commitLsn < this.#options.from
     if (this.#skipping) return
-    assert(commitLsn > this.#commitLsn, `the transaction at ${formatLsn(commitLsn)} came after a later one`)
+    if (commitLsn <= this.#commitLsn) throw outOfOrder(commitLsn, 'came after a later one')
     this.#commitLsn = commitLsn
     this.#foreign = false
     this.#transcoder.begin({ commitLsn, timeUs, xid, snapshot: false })
     this.#ordinalAtBegin = this.#transcoder.ordinal
   }
 
-  commit(_commitHigh: number, _commitLow: number, endHigh: number, endLow: number): void {
+  commit(commitHigh: number, commitLow: number, endHigh: number, endLow: number): void {
+    const commitLsn = lsnFromHalves(commitHigh, commitLow)
+    const end = lsnFromHalves(endHigh, endLow)
+    if (!this.#inTransaction) throw outOfOrder(commitLsn, 'ended without having begun')
+    if (end <= commitLsn) throw outOfOrder(commitLsn, `ended at ${formatLsn(end)}`)
     this.#inTransaction = false
     if (this.#skipping) return
-    const end = lsnFromHalves(endHigh, endLow)
+    if (commitLsn !== this.#commitLsn) throw outOfOrder(commitLsn, `ended the one at ${formatLsn(this.#commitLsn)}`)
     if (end > this.#endLsn) this.#endLsn = end
   }
 
@@ -131,6 +134,7 @@ export class Changes implements PgoutputHandler {
 
   /** The table of a row that is to be published, or null. */
   #tableOf(oid: number, row: Tuple): TableState {
+    if (!this.#inTransaction) throw outOfOrder(this.#commitLsn, 'is followed by a change that is in none')
     if (this.#skipping || this.#foreign) return null
     const table = this.#table(oid)
     if (table !== null) this.#requireColumns(table, row)
@@ -140,6 +144,12 @@ export class Changes implements PgoutputHandler {
   #requireColumns(table: CompiledTable, row: Tuple): void {
     if (row.count === table.columns.length) return
     throw this.#protocolError(table, `has ${row.count} columns, its table ${table.columns.length}`)
+  }
+
+  /** What is wrong with a value, with where that was. */
+  #readable(error: unknown, table: CompiledTable): unknown {
+    if (!(error instanceof ValueMalformed)) return error
+    return this.#protocolError(table, `cannot be read: ${error.message}`)
   }
 
   #protocolError({ relation }: CompiledTable, what: string): EvertError {
@@ -190,8 +200,7 @@ export class Changes implements PgoutputHandler {
     tuples: readonly Tuple[],
     write: (renewed: CompiledTable) => void,
   ): void {
-    if (error instanceof ValueMalformed) throw this.#protocolError(table, `cannot be read: ${error.message}`)
-    if (!(error instanceof TypeAltered)) throw error
+    if (!(error instanceof TypeAltered)) throw this.#readable(error, table)
     const bytes = Buffer.from(tuples[0]!.bytes) // the framer's own may be moved while the stream waits
     for (const tuple of tuples) tuple.bytes = bytes
     this.#lastOid = -1
@@ -212,7 +221,7 @@ export class Changes implements PgoutputHandler {
         write(table)
         return
       } catch (error) {
-        if (!(error instanceof TypeAltered)) throw error
+        if (!(error instanceof TypeAltered)) throw this.#readable(error, table)
         if (table !== renewed) opaque.add(error.typeOid)
       }
       table = await this.#tables.open(relation, { renew: false, prefixes: true, opaque })
@@ -257,11 +266,15 @@ export class Changes implements PgoutputHandler {
       this.#transcoder.message(topic, message.lsnHigh, message.lsnLow, message)
       return
     }
-    assert(!this.#inTransaction, 'a message outside a transaction came inside one')
+    if (this.#inTransaction) throw outOfOrder(lsn, 'is a message of its own, inside another one')
     const commitLsn = toLsn(lsn - 1n)
     this.#commitLsn = commitLsn
     this.#transcoder.begin({ commitLsn, timeUs: this.#options.nowUs(), xid: null, snapshot: false })
     this.#transcoder.message(topic, message.lsnHigh, message.lsnLow, message)
     this.#endLsn = lsn
   }
+}
+
+function outOfOrder(lsn: Lsn, what: string): EvertError {
+  return new EvertError('PROTOCOL', { message: `the transaction at ${formatLsn(lsn)} ${what}` })
 }
