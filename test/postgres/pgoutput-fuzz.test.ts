@@ -7,6 +7,7 @@ import type { RecordSink } from '../../src/event/sink.js'
 import { DEFAULT_VALUES } from '../../src/event/type-kinds.js'
 import { Changes } from '../../src/postgres/changes.js'
 import { PgoutputDecoder } from '../../src/postgres/pgoutput.js'
+import { generator } from '../support/random.js'
 
 const MESSAGES = Number(process.env['EVERT_TEST_MESSAGES'] ?? 1_000_000)
 const SEED = Number(process.env['EVERT_TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
@@ -82,17 +83,6 @@ const CHANGES = [
   tagged('Y', u32(20_002), name('public'), name('pair')),
 ]
 const STRUCTURE = [RELATION, BEGIN, COMMIT]
-
-/** xorshift: fast, and the same for a seed. */
-function generator(seed: number): (below: number) => number {
-  let state = seed | 1
-  return (below) => {
-    state ^= state << 13
-    state ^= state >>> 17
-    state ^= state << 5
-    return (state >>> 0) % below
-  }
-}
 
 function mutate(message: Buffer, random: (below: number) => number): Buffer {
   const copy = Buffer.from(message)
