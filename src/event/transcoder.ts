@@ -54,7 +54,8 @@ export class Transcoder {
   readonly #record: EncodedRecord
   #out = Buffer.allocUnsafeSlow(SCRATCH_BYTES)
   readonly #stamp: TransactionStamp
-  readonly #plainHeaders: PlainHeaders
+  /** Where the event is the row alone. */
+  readonly #plainHeaders: PlainHeaders | null
   readonly #rows = new RowWriter()
 
   /** `after` is the LSN that the transactions before the first one ended at. */
@@ -63,7 +64,7 @@ export class Transcoder {
     this.#largeValues = largeValues
     this.#envelope = envelope
     this.#stamp = new TransactionStamp(envelope, after)
-    this.#plainHeaders = new PlainHeaders(this.#stamp)
+    this.#plainHeaders = envelope.name === 'plain' ? new PlainHeaders(this.#stamp) : null
     this.#record = {
       bytes: this.#out,
       keyStart: NO_KEY,
@@ -82,13 +83,13 @@ export class Transcoder {
 
   begin(transaction: TransactionStart): void {
     this.#stamp.begin(transaction)
-    this.#plainHeaders.begin(null)
+    this.#plainHeaders?.begin(null)
   }
 
   /** Names the replication origin that the transaction at hand came through. */
   origin(name: string): void {
     this.#stamp.origin(name)
-    this.#plainHeaders.begin(name)
+    this.#plainHeaders?.begin(name)
   }
 
   insert(table: CompiledTable, lsnHigh: number, lsnLow: number, row: Tuple): void {
@@ -291,9 +292,9 @@ export class Transcoder {
     row: Tuple | null,
     keyHeader: RecordHeader | null,
   ): readonly RecordHeader[] | null {
-    const { headers, name } = this.#envelope
-    if (name === 'plain')
-      return this.#plainHeaders.of(operation, table === null || row === null ? null : { table, row }, keyHeader)
+    const plain = this.#plainHeaders
+    if (plain !== null) return plain.of(operation, table === null || row === null ? null : { table, row }, keyHeader)
+    const { headers } = this.#envelope
     return keyHeader === null ? headers : [...(headers ?? []), keyHeader]
   }
 

@@ -45,6 +45,8 @@ export class Changes implements PgoutputHandler {
   /** The transaction at hand came through an origin that is not to be published. */
   #foreign = false
   #inTransaction = false
+  #begunHigh = 0
+  #begunLow = 0
   #ordinalAtBegin = 0
   /** The first byte after the last whole transaction that the sink holds or has held. */
   #endLsn: EndLsn
@@ -84,6 +86,8 @@ export class Changes implements PgoutputHandler {
     const commitLsn = lsnFromHalves(commitHigh, commitLow)
     if (this.#inTransaction) throw outOfOrder(commitLsn, 'began inside another')
     this.#inTransaction = true
+    this.#begunHigh = commitHigh
+    this.#begunLow = commitLow
     this.#skipping = commitLsn < this.#options.from
     if (this.#skipping) return
     if (commitLsn <= this.#commitLsn) throw outOfOrder(commitLsn, 'came after a later one')
@@ -94,13 +98,13 @@ export class Changes implements PgoutputHandler {
   }
 
   commit(commitHigh: number, commitLow: number, endHigh: number, endLow: number): void {
-    const commitLsn = lsnFromHalves(commitHigh, commitLow)
     const end = lsnFromHalves(endHigh, endLow)
-    if (!this.#inTransaction) throw outOfOrder(commitLsn, 'ended without having begun')
-    if (end <= commitLsn) throw outOfOrder(commitLsn, `ended at ${formatLsn(end)}`)
+    if (!this.#inTransaction || commitHigh !== this.#begunHigh || commitLow !== this.#begunLow) {
+      throw outOfOrder(lsnFromHalves(commitHigh, commitLow), 'ended without having begun')
+    }
     this.#inTransaction = false
     if (this.#skipping) return
-    if (commitLsn !== this.#commitLsn) throw outOfOrder(commitLsn, `ended the one at ${formatLsn(this.#commitLsn)}`)
+    if (end <= this.#commitLsn) throw outOfOrder(this.#commitLsn, `ended at ${formatLsn(end)}`)
     if (end > this.#endLsn) this.#endLsn = end
   }
 
