@@ -103,6 +103,7 @@ const ENVELOPES: Readonly<Record<FormatName, (version: SchemaValue) => JsonSchem
       type: ['object', 'null'],
       properties: {
         specversion: { const: '1.0' },
+        type: STRING,
         id: STRING,
         source: STRING,
         subject: { const: `${schema}.${table}` },

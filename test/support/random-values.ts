@@ -202,6 +202,8 @@ const SCALARS: readonly RandomType[] = [
   { sql: 'codes', text: fc.constantFrom('{1,2}', '{}', '{{1,2},{3,4}}') },
   { sql: 'hstore', text: fc.array(fc.tuple(anyText, fc.option(anyText)), { maxLength: 3 }).map(hstoreText) },
   { sql: 'citext', text: anyText },
+  { sql: 'cube', text: fc.constantFrom('(1,2),(3,4)', '(0.5)') },
+  { sql: 'seg', text: fc.constantFrom('1 .. 2', '<5', '6.25(+-)0.50') },
   { sql: 'ltree', text: fc.constantFrom('a.b.c', '') },
   { sql: 'ean13', text: fc.constantFrom('978-0-393-04002-9', '9780393040029') },
 ]
@@ -255,6 +257,7 @@ const nested = composite('nested', [
 /** What the types above need. */
 export const RANDOM_TYPES_SCHEMA = `
   create extension hstore; create extension citext; create extension ltree; create extension isn;
+  create extension cube; create extension seg;
   create type mood as enum ('so so', 'NULL', '', 'quo"te', 'a,b', 'é');
   create domain positive as integer check (value > 0); create domain always as timestamptz; create domain codes as positive[];
   create type pair as (a int, "b ""c" text); create type nested as (p pair, words text[], pairs pair[], h hstore, at always, raw bytea);
