@@ -53,6 +53,8 @@ async function publish(
   const pipeline = startPipeline(database, {
     openLog,
     name: 'shop',
+    slot: database.name,
+    publication: database.name,
     values: options.values ?? DEFAULT_VALUES,
     envelope: envelope(options.format ?? 'evert', origins),
   })

@@ -46,7 +46,13 @@ afterEach(async () => {
 async function recordsIn(format: FormatName): Promise<LogRecord[]> {
   await database.query(SETUP)
   const origins = { pipeline: 'shop', database: database.name, version: '1.2.3' }
-  const pipeline = startPipeline(database, { openLog, name: 'shop', envelope: envelope(format, origins) })
+  const pipeline = startPipeline(database, {
+    openLog,
+    name: 'shop',
+    slot: database.name,
+    publication: database.name,
+    envelope: envelope(format, origins),
+  })
   await pipeline.caughtUp()
   for (const statement of STATEMENTS) await database.query(statement)
   await pipeline.caughtUp()

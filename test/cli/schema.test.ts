@@ -41,7 +41,14 @@ it.each<[FormatName, ValueOptions]>([
     alter table item replica identity full;
     insert into item values (1, 'NaN', 1.50, 'infinity', '\\x00', '{"a": [1, null]}', '{{1,2},{3,null}}', '(1,"{a,NULL}")', 'a=>1,b=>NULL', true)`)
   const origins = { pipeline: 'shop', database: database.name, version: '1.0.0' }
-  const pipeline = startPipeline(database, { openLog, name: 'shop', values, envelope: envelope(format, origins) })
+  const pipeline = startPipeline(database, {
+    openLog,
+    name: 'shop',
+    slot: database.name,
+    publication: database.name,
+    values,
+    envelope: envelope(format, origins),
+  })
   await pipeline.caughtUp()
   for (const statement of [
     `insert into item (id) values (2)`,
