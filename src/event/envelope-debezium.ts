@@ -3,7 +3,7 @@
  * https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-events
  *
  * What differs, because it would not be true: a value that Postgres did not send is absent and named in `unchanged`, where Debezium writes
- * a placeholder into the row.
+ * a placeholder into the row; `before` holds the columns that were sent, where Debezium fills the row up with nulls.
  */
 import type { Envelope, Origins } from './envelope.js'
 
@@ -20,7 +20,7 @@ export function debezium({ pipeline, database, version }: Origins): Envelope {
     stamp({ commitLsn, timeUs, xid, origin, snapshot, lastLsn }) {
       const times = `"ts_ms":${timeUs / 1000n},"ts_us":${timeUs},"ts_ns":${timeUs * 1000n}`
       const last = lastLsn === null ? 'null' : String.raw`\"${lastLsn}\"`
-      const whose = origin === null ? '' : `"origin":${JSON.stringify(origin)},`
+      const whose = `"origin":${origin === null ? null : JSON.stringify(origin.name)},"origin_lsn":${origin?.lsn ?? null},`
       return {
         beforeLsn: String.raw`${times},"snapshot":"${snapshot}",${whose}"sequence":"[${last},\"`,
         betweenLsns: String.raw`\"]","txId":${xid},"xmin":null,"lsn":`,

@@ -18,6 +18,13 @@ export interface Subject {
   readonly table: string
 }
 
+/** The replication origin that a transaction came through. */
+export interface Origin {
+  readonly name: string
+  /** Of the commit there. */
+  readonly lsn: Lsn
+}
+
 /** What a transaction gives to all its events. */
 export interface TransactionFacts {
   /** 16 hex digits. */
@@ -26,7 +33,7 @@ export interface TransactionFacts {
   readonly timeUs: bigint
   /** Unsigned; null for snapshot rows and messages outside a transaction. */
   readonly xid: number | null
-  readonly origin: string | null
+  readonly origin: Origin | null
   readonly snapshot: boolean
   /** End of the transaction before it in the stream, or null. */
   readonly lastLsn: Lsn | null

@@ -26,7 +26,7 @@ export const EVERT: Envelope = {
       ? ',"source":{'
       : `,"source":{"schema":${JSON.stringify(subject.schema)},"table":${JSON.stringify(subject.table)},`,
   stamp: ({ commitLsn, timeUs, xid, origin }) => ({
-    beforeLsn: `${xid === null ? '' : `"txId":${xid},`}${origin === null ? '' : `"origin":${JSON.stringify(origin)},`}"lsn":`,
+    beforeLsn: `${xid === null ? '' : `"txId":${xid},`}${origin === null ? '' : `"origin":${JSON.stringify(origin.name)},`}"lsn":`,
     betweenLsns: null,
     beforeOrdinal: `,"ts_us":${timeUs},"position":"${commitLsn}-`,
     end: '"}}',
@@ -72,7 +72,7 @@ function cloudEvents({ pipeline }: Origins): Envelope {
     source: () => '},',
     stamp: ({ commitLsn, timeUs, xid, origin }) => ({
       // Numbers of 64 bits are strings: an integer attribute has 32.
-      beforeLsn: `"time":"${isoTime(timeUs)}",${xid === null ? '' : `"everttxid":"${xid}",`}${origin === null ? '' : `"evertorigin":${JSON.stringify(origin)},`}"evertlsn":"`,
+      beforeLsn: `"time":"${isoTime(timeUs)}",${xid === null ? '' : `"everttxid":"${xid}",`}${origin === null ? '' : `"evertorigin":${JSON.stringify(origin.name)},`}"evertlsn":"`,
       betweenLsns: null,
       beforeOrdinal: `","id":"${commitLsn}-`,
       end: '"}',

@@ -7,7 +7,7 @@
 import { EvertError } from '../base/errors.js'
 import { formatLsn, LSN_ZERO } from './lsn.js'
 import { writeBytes, writeConstant } from './json.js'
-import type { Envelope, Operation } from './envelope.js'
+import type { Envelope, Operation, Origin } from './envelope.js'
 import { PlainHeaders } from './plain-headers.js'
 import type { Position } from './position.js'
 import { encodedRecord } from './record.js'
@@ -87,9 +87,9 @@ export class Transcoder {
   }
 
   /** Names the replication origin that the transaction at hand came through. */
-  origin(name: string): void {
-    this.#stamp.origin(name)
-    this.#plainHeaders?.begin(name)
+  origin(origin: Origin): void {
+    this.#stamp.origin(origin)
+    this.#plainHeaders?.begin(origin.name)
   }
 
   insert(table: CompiledTable, lsnHigh: number, lsnLow: number, row: Tuple): void {

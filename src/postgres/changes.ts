@@ -108,10 +108,10 @@ export class Changes implements PgoutputHandler {
     if (end > this.#endLsn) this.#endLsn = end
   }
 
-  origin(name: string): void {
+  origin(name: string, lsn: Lsn): void {
     if (this.#skipping) return
     this.#foreign = this.#options.skipsOrigin(name)
-    this.#transcoder.origin(name)
+    this.#transcoder.origin({ name, lsn })
   }
 
   relation(relation: Relation): void {

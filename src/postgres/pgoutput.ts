@@ -3,7 +3,7 @@
  * per row. https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html
  */
 import { EvertError } from '../base/errors.js'
-import { formatLsn, lsnFromHalves } from '../event/lsn.js'
+import { formatLsn, type Lsn, lsnFromHalves } from '../event/lsn.js'
 import type { Column, Relation, ReplicaIdentity } from '../event/relation.js'
 import type { OldTuple } from '../event/row.js'
 import { NULL, TEXT, Tuple, UNCHANGED } from '../event/tuple.js'
@@ -16,7 +16,8 @@ export interface PgoutputHandler {
   begin(commitHigh: number, commitLow: number, timeUs: bigint, xid: number): void
   /** The end LSN is the first byte after the commit record. */
   commit(commitHigh: number, commitLow: number, endHigh: number, endLow: number): void
-  origin(name: string): void
+  /** The LSN is that of the commit at the origin. */
+  origin(name: string, lsn: Lsn): void
   relation(relation: Relation): void
   insert(relationOid: number, lsnHigh: number, lsnLow: number, row: Tuple): void
   update(relationOid: number, lsnHigh: number, lsnLow: number, row: Tuple, old: Tuple | null, kind: OldTuple): void
@@ -74,8 +75,7 @@ export class PgoutputDecoder {
         this.#message(bytes)
         break
       case 0x4f: // O
-        this.#at += 8
-        this.#handler.origin(this.#string(bytes))
+        this.#origin(bytes)
         break
       case 0x59: // Y: names a type; its values are text whatever it is called
         this.#at = end
@@ -85,6 +85,12 @@ export class PgoutputDecoder {
     }
     if (this.#at !== end)
       throw this.#malformed(`is ${Math.abs(this.#at - end)} bytes ${this.#at > end ? 'short' : 'long'}`)
+  }
+
+  #origin(bytes: Buffer): void {
+    const at = this.#advance(8)
+    const lsn = lsnFromHalves(uint32(bytes, at), uint32(bytes, at + 4))
+    this.#handler.origin(this.#string(bytes), lsn)
   }
 
   #begin(bytes: Buffer): void {

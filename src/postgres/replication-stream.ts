@@ -94,7 +94,7 @@ export class ReplicationStream {
     this.#decoder = new PgoutputDecoder({
       begin: (high, low, timeUs, xid) => this.#begin(high, low, timeUs, xid),
       commit: (high, low, endHigh, endLow) => this.#commit(high, low, endHigh, endLow),
-      origin: (name) => this.#reader().origin(name),
+      origin: (name, lsn) => this.#reader().origin(name, lsn),
       relation: (relation) => this.#reader().relation(relation),
       insert: (oid, high, low, row) => this.#reader().insert(oid, high, low, row),
       update: (oid, high, low, row, old, kind) => this.#reader().update(oid, high, low, row, old, kind),
