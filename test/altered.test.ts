@@ -134,4 +134,26 @@ describe('while evert runs', () => {
     expect(insert).toEqual({ id: 1, ...none, c0: true, c1598: false })
     expect(update).toEqual({ id: 1, ...none, c0: true, c7: true, c1598: false })
   })
+
+  it('generated columns that the publication publishes are in the snapshot as in the stream', async () => {
+    await database.query(`create table item (id int primary key, n int, twice int generated always as (n * 2) stored);
+      create publication "${database.name}" for table item with (publish_generated_columns = stored); insert into item values (1, 1)`)
+    const pipeline = startPipeline(database, { openLog })
+    await pipeline.caughtUp()
+    await run(pipeline, [`insert into item values (2, 2)`])
+    expect(rows(await records())).toEqual([
+      ['item', { id: 1, n: 1, twice: 2 }],
+      ['item', { id: 2, n: 2, twice: 4 }],
+    ])
+  })
+
+  it('a numeric has all the digits that Postgres allows', async () => {
+    await database.query(`create table item (id int primary key, n numeric)`)
+    const pipeline = startPipeline(database, { openLog })
+    await pipeline.caughtUp()
+    await run(pipeline, [`insert into item values (1, (repeat('9', 131072) || '.' || repeat('8', 16383))::numeric)`])
+    const [record] = await records()
+    const { n } = JSON.parse(String(record?.value)).after
+    expect(n === `${'9'.repeat(131_072)}.${'8'.repeat(16_383)}`).toBe(true)
+  })
 })

@@ -261,10 +261,11 @@ export const RANDOM_TYPES_SCHEMA = `
   create type mood as enum ('so so', 'NULL', '', 'quo"te', 'a,b', 'é');
   create domain positive as integer check (value > 0); create domain always as timestamptz; create domain codes as positive[];
   create type pair as (a int, "b ""c" text); create type nested as (p pair, words text[], pairs pair[], h hstore, at always, raw bytea);
-  create type one as (a int); create type nothing as ()`
+  create domain boxed as pair; create type one as (a int); create type nothing as ()`
 
 const one = composite('one', [randomType('integer')])
-const LIKE_SCALARS = [...SCALARS, pair, nested, one]
+const boxed: RandomType = { sql: 'boxed', text: pair.text }
+const LIKE_SCALARS = [...SCALARS, pair, nested, one, boxed]
 
 export const RANDOM_TYPES: readonly RandomType[] = [
   ...LIKE_SCALARS,
