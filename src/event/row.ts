@@ -40,13 +40,18 @@ export function takeUnchanged(table: CompiledTable, row: Tuple, old: Tuple, kind
   }
 }
 
+/** Longer values are looked at, so that one of 20 MB does not reserve 120. */
+const MEASURE_FROM = 4096
+
 /** An upper bound of what a row's values take, written at most twice: in the row and in the key. */
 export function tupleBytes(table: CompiledTable, row: Tuple): number {
   let bytes = 0
   for (let i = 0; i < table.columns.length; i++) {
     if (row.state[i] !== TEXT) continue
-    const { type, key } = table.columns[i]!
-    bytes += (key ? 2 : 1) * valueBytes(type, row.bytes, row.start[i]!, row.end[i]!)
+    const column = table.columns[i]!
+    const length = row.end[i]! - row.start[i]!
+    if (column.growth > 0 && length <= MEASURE_FROM) bytes += column.growth * length
+    else bytes += (column.key ? 2 : 1) * valueBytes(column.type, row.bytes, row.start[i]!, row.end[i]!)
   }
   return bytes
 }

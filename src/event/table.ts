@@ -3,7 +3,7 @@ import type { Envelope } from './envelope.js'
 import { jsonBytes } from './json.js'
 import type { Relation } from './relation.js'
 import type { SinkTopic } from './sink.js'
-import { KIND } from './type-kinds.js'
+import { KIND, type Kind } from './type-kinds.js'
 import type { TypeDescriptions } from './type-description.js'
 import { type CompileValues, type ValueType, valueType } from './value-types.js'
 
@@ -13,7 +13,10 @@ export interface CompiledColumn {
   /** The name as a JSON string, for `unchanged`. */
   readonly name: Buffer
   readonly type: ValueType
+  readonly kind: Kind
   readonly key: boolean
+  /** The most that a byte of a short value becomes, in the row and the key together; 0 where a value must be looked at to know. */
+  readonly growth: number
 }
 
 export interface CompiledTable {
@@ -59,12 +62,11 @@ export interface CompileOptions {
 }
 
 export function compileTable({ relation, topic, types, values, envelope }: CompileOptions): CompiledTable {
-  const columns = relation.columns.map((column) => ({
-    label: Buffer.from(`${JSON.stringify(column.name)}:`),
-    name: jsonBytes(column.name),
-    type: valueType(column.typeOid, values, types),
-    key: column.key,
-  }))
+  const columns = relation.columns.map(({ name, typeOid, key }): CompiledColumn => {
+    const type = valueType(typeOid, values, types)
+    const label = Buffer.from(`${JSON.stringify(name)}:`)
+    return { label, name: jsonBytes(name), type, kind: type.kind, key, growth: growthOf(type) * (key ? 2 : 1) }
+  })
   const source = Buffer.from(envelope.source(relation))
   const heads = headsOf(envelope, relation)
   // A name may stand in before, after, unchanged and the key; 64 bytes cover a null, quotes, and every short value's growth.
@@ -92,6 +94,11 @@ function headsOf(envelope: Envelope, relation: Relation): Heads | null {
   }
   const [c, u, d, r, t] = [headOf('c'), headOf('u'), headOf('d'), headOf('r'), headOf('t')]
   return c === null || u === null || d === null || r === null || t === null ? null : { c, u, d, r, t }
+}
+
+/** A control character becomes six bytes; what a scalar grows by beside that, a table's constant bytes cover. */
+function growthOf({ kind }: ValueType): number {
+  return kind === KIND.array || kind === KIND.composite || kind === KIND.hstore ? 0 : 6
 }
 
 function holdsComposite(type: ValueType): boolean {

@@ -31,21 +31,17 @@ export function writeValue(type: ValueType, from: Buffer, start: number, end: nu
   }
 }
 
-/** Below this a scalar reserves six bytes a byte; above it is measured, so that a 20 MB value does not reserve 120. */
-const MEASURE_FROM = 4096
-
 /** An upper bound of what writeValue writes. */
 export function valueBytes(type: ValueType, from: Buffer, start: number, end: number): number {
-  const length = end - start
   switch (type.kind) {
     case KIND.array:
     case KIND.composite:
     case KIND.hstore:
       return stringLength(from, start, end) + type.constantBytes + separators(from, start, end) * type.separatorBytes
     case KIND.text:
-      return length <= MEASURE_FROM ? 6 * length : stringLength(from, start, end)
+      return stringLength(from, start, end)
     default:
-      return length + type.constantBytes
+      return end - start + type.constantBytes
   }
 }
 
