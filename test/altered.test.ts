@@ -87,7 +87,7 @@ describe('while evert runs', () => {
     ['published, and named', (): boolean => false, [1, 2, 3]],
     ['left out', (name: string): boolean => name.endsWith('_upstream'), [1, 3]],
   ])('what came through a replication origin is %s', async (_, skipsOrigin, ids) => {
-    const origin = `${database.name}_upstream`
+    const origin = `${database.name}_${'"'.repeat(400)}_upstream`
     await database.query(`create table item (id int primary key); select pg_replication_origin_create('${origin}')`)
     const pipeline = startPipeline(database, { openLog, skipsOrigin })
     await pipeline.caughtUp()

@@ -50,8 +50,8 @@ type Heads = Readonly<Record<'c' | 'u' | 'd' | 'r' | 't', Head>>
 
 /** What a record batch with one record has beside key and value: its header, lengths, and our own record headers. */
 const RECORD_OVERHEAD_BYTES = 1024
-/** The stamp and punctuation that is not the table's: txId, lsn, ts_us, position, origin, and what stands between. */
-const ENVELOPE_BYTES = 1024
+/** Punctuation and nulls that are not a column's. */
+const ENVELOPE_BYTES = 128
 
 export interface CompileOptions {
   readonly relation: Relation

@@ -81,6 +81,13 @@ export class TransactionStamp {
     this.#end = Buffer.from(stamp.end)
   }
 
+  /** The most that it takes: its texts, two LSNs and the ordinal. */
+  get bytes(): number {
+    return (
+      this.#beforeLsn.length + (this.#betweenLsns?.length ?? 0) + this.#beforeOrdinal.length + this.#end.length + 64
+    )
+  }
+
   /** Writes it with the next ordinal; it ends the event. */
   write(lsnHigh: number, lsnLow: number, out: Buffer, at: number): number {
     at = writeConstant(this.#beforeLsn, out, at)

@@ -4,6 +4,7 @@
  *
  *   {"op":"u","before":null,"after":{…},"unchanged":["notes"],"source":{"schema","table","txId","lsn","ts_us","position"}}
  */
+import { assert } from '../base/assert.js'
 import { EvertError } from '../base/errors.js'
 import { formatLsn, LSN_ZERO } from './lsn.js'
 import { writeBytes, writeConstant } from './json.js'
@@ -53,6 +54,8 @@ export class Transcoder {
   readonly #largeValues: LargeValues
   readonly #record: EncodedRecord
   #out = Buffer.allocUnsafeSlow(SCRATCH_BYTES)
+  /** What was asked for: bytes beyond it would be lost without a word where the buffer ends. */
+  #reserved = 0
   readonly #stamp: TransactionStamp
   /** Where the event is the row alone. */
   readonly #plainHeaders: PlainHeaders | null
@@ -182,6 +185,7 @@ export class Transcoder {
     record.headers = this.#headers('m', null, null, null)
     record.keyStart = at
     record.keyEnd = at + out.write(key, at)
+    assert(record.keyEnd <= this.#reserved, 'a message is larger than was reckoned')
     this.#sink.append(topic, record)
   }
 
@@ -267,6 +271,7 @@ export class Transcoder {
    * skipped, or has nothing that can be left out, is told of. Error: RECORD_TOO_LARGE.
    */
   #delivers(table: CompiledTable, record: EncodedRecord, row: Tuple, old: Tuple | null): boolean {
+    assert(record.valueEnd <= this.#reserved && record.keyEnd <= this.#reserved, 'an event is larger than was reckoned')
     const bytes = record.valueEnd - record.valueStart + record.keyEnd - record.keyStart
     if (bytes <= table.maxRecordBytes) {
       this.#sink.append(table.topic, record)
@@ -341,8 +346,11 @@ export class Transcoder {
     })
   }
 
-  #reserve(bytes: number): Buffer {
+  /** Room for that many bytes and the stamp. */
+  #reserve(rowBytes: number): Buffer {
+    const bytes = rowBytes + this.#stamp.bytes
     if (bytes > EVENT_BYTES) throw this.#beyondKafka(bytes)
+    this.#reserved = bytes
     if (bytes > this.#out.length) this.#out = Buffer.allocUnsafeSlow(bytes)
     else if (this.#out.length > SCRATCH_BYTES && bytes <= SCRATCH_BYTES)
       this.#out = Buffer.allocUnsafeSlow(SCRATCH_BYTES)
