@@ -37,6 +37,7 @@ export function takeUnchanged(table: CompiledTable, row: Tuple, old: Tuple, kind
     row.state[i] = old.state[i]!
     row.start[i] = old.start[i]!
     row.end[i] = old.end[i]!
+    row.size += old.end[i]! - old.start[i]!
   }
 }
 
@@ -45,6 +46,8 @@ const MEASURE_FROM = 4096
 
 /** An upper bound of what a row's values take, written at most twice: in the row and in the key. */
 export function tupleBytes(table: CompiledTable, row: Tuple): number {
+  // Most rows: no look at their columns, for 0.2 µs in a row of 20.
+  if (table.growth > 0 && row.size <= MEASURE_FROM) return table.growth * row.size
   let bytes = 0
   for (let i = 0; i < table.columns.length; i++) {
     if (row.state[i] !== TEXT) continue

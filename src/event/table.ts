@@ -33,6 +33,8 @@ export interface CompiledTable {
   readonly source: Buffer
   /** The largest key and value together that the topic takes. */
   readonly maxRecordBytes: number
+  /** The most that a byte of a short row becomes; 0 where its values must be looked at to know. */
+  readonly growth: number
   /** Bytes of all constant parts of one event: what the encoder reserves beside the values. */
   readonly constantBytes: number
 }
@@ -80,6 +82,7 @@ export function compileTable({ relation, topic, types, values, envelope }: Compi
     heads,
     maxRecordBytes: (topic.maxRecordBytes ?? Number.POSITIVE_INFINITY) - RECORD_OVERHEAD_BYTES,
     source,
+    growth: columns.some(({ growth }) => growth === 0) ? 0 : Math.max(0, ...columns.map(({ growth }) => growth)),
     constantBytes: perColumn + source.length + (heads?.c.withoutBefore.length ?? 0) + ENVELOPE_BYTES,
   }
 }

@@ -14,6 +14,8 @@ const MAX_COLUMNS = 1664
 export class Tuple {
   bytes: Buffer = Buffer.alloc(0)
   count = 0
+  /** No less than all its values together. */
+  size = 0
   readonly state = new Uint8Array(MAX_COLUMNS)
   /** Byte range of a TEXT value within `bytes`. */
   readonly start = new Int32Array(MAX_COLUMNS)

@@ -148,6 +148,7 @@ export class CopyRows {
     }
     row.bytes = bytes
     row.count = column
+    row.size = end - start
     request.onRow(row)
   }
 }

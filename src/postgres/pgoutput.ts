@@ -198,6 +198,7 @@ export class PgoutputDecoder {
     if (at > end) throw this.#malformed('ends in the middle of a row')
     tuple.bytes = bytes
     tuple.count = count
+    tuple.size = at - this.#at
     this.#at = at
   }
 
