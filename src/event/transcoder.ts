@@ -268,7 +268,7 @@ export class Transcoder {
 
   /**
    * Appends a record; false where it is too large for its topic, and is to be written again without its largest value. One that is to be
-   * skipped, or has nothing that can be left out, is told of. Error: RECORD_TOO_LARGE.
+   * skipped, or has nothing that can be left out, is told of.
    */
   #delivers(table: CompiledTable, record: EncodedRecord, row: Tuple, old: Tuple | null): boolean {
     assert(record.valueEnd <= this.#reserved && record.keyEnd <= this.#reserved, 'an event is larger than was reckoned')
