@@ -5,7 +5,8 @@ const PLAIN = /[A-Za-z0-9-]/
 
 /**
  * Kafka's topic names allow letters, digits, `.`, `_` and `-`. Whatever else an identifier holds, and a dot in it, becomes `__` and two
- * hex digits a byte of its UTF-8 form. A single underscore stays, two in a row are escaped, so that this can be undone.
+ * hex digits a byte of its UTF-8 form. An underscore stays where a letter that stays follows it: elsewhere it would make a `__` of its
+ * own with what comes next, and this could not be undone.
  */
 export function escapeIdentifier(identifier: string): string {
   let escaped = ''
@@ -13,8 +14,9 @@ export function escapeIdentifier(identifier: string): string {
   for (let i = 0; i < bytes.length; i++) {
     const byte = bytes[i] ?? 0
     const letter = String.fromCharCode(byte)
-    const loneUnderscore = letter === '_' && bytes[i + 1] !== 0x5f && !escaped.endsWith('_') && i + 1 < bytes.length
-    escaped += PLAIN.test(letter) || loneUnderscore ? letter : `__${byte.toString(16).padStart(2, '0')}`
+    const next = bytes[i + 1]
+    const lone = letter === '_' && next !== undefined && PLAIN.test(String.fromCharCode(next))
+    escaped += PLAIN.test(letter) || lone ? letter : `__${byte.toString(16).padStart(2, '0')}`
   }
   return escaped
 }
