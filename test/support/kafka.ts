@@ -1,12 +1,15 @@
 /** Real Kafka brokers in KRaft mode, from plain jars that Maven fetches into the cache. */
-import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, execFile, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { createWriteStream, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { freePort } from '../../src/cli/local-postgres.js'
 import { cacheFolder } from './cache.js'
 
 const RELEASE = '4.3.0'
+
+const execFileAsync = promisify(execFile)
 
 export interface KafkaBroker {
   readonly id: number
@@ -16,9 +19,17 @@ export interface KafkaBroker {
   start(): Promise<void>
 }
 
+export interface BrokerPlace {
+  readonly id: number
+  readonly port: number
+  readonly controller: number
+}
+
 export interface KafkaCluster {
   readonly bootstrap: string
   readonly brokers: readonly KafkaBroker[]
+  /** Runs one of Kafka's own tools and gives what it prints. */
+  tool(mainClass: string, parameters: readonly string[]): Promise<string>
   stop(): Promise<void>
 }
 
@@ -58,6 +69,8 @@ export async function startKafka(
   options: {
     readonly brokers?: 1 | 3
     readonly settings?: Readonly<Record<string, string>>
+    /** Settings of one broker, which win over those of all. */
+    readonly own?: (place: BrokerPlace) => Readonly<Record<string, string>>
     /** A listener besides the plain one, by the name SECURE. */
     readonly secure?: { readonly port: number; readonly protocol: 'SASL_SSL' | 'SASL_PLAINTEXT' | 'SSL' }
     /** SCRAM users: `SCRAM-SHA-256=[name=…,password=…]`. */
@@ -83,7 +96,7 @@ export async function startKafka(
         lib,
         folder: join(folder, `broker-${place.id}`),
         replicas: count,
-        settings: options.settings ?? {},
+        settings: { ...options.settings, ...options.own?.(place) },
         secure: options.secure ?? null,
         scram: options.scram ?? [],
       }),
@@ -92,6 +105,10 @@ export async function startKafka(
   return {
     bootstrap: brokers.map(({ port }) => `127.0.0.1:${port}`).join(','),
     brokers,
+    async tool(mainClass, parameters) {
+      const { stdout } = await execFileAsync('java', ['-cp', `${lib}/*`, mainClass, ...parameters])
+      return stdout
+    },
     async stop() {
       await Promise.all(brokers.map((broker) => broker.kill('SIGKILL')))
       rmSync(folder, { recursive: true, force: true })
@@ -99,10 +116,7 @@ export async function startKafka(
   }
 }
 
-interface BrokerOptions {
-  readonly id: number
-  readonly port: number
-  readonly controller: number
+interface BrokerOptions extends BrokerPlace {
   readonly voters: string
   readonly lib: string
   readonly folder: string
