@@ -35,6 +35,26 @@ export const EVERT_SCENARIOS: readonly Scenario[] = [
     },
   },
   {
+    name: 'evert-out-of-memory',
+    fault:
+      'evert runs out of memory, at its start and at work, with heaps of 8 to 14 MB, and is started again with enough',
+    async work(run) {
+      await run.kill(run.evert)
+      let died = 0
+      for (const heapMB of [8, 10, 11, 12, 13, 14]) {
+        const small = run.expectEnd(run.start([`--max-old-space-size=${heapMB}`, '--max-semi-space-size=1']))
+        // Where it lives it is given something to do, and killed.
+        const lives = small.says('"streaming"').then(() => run.written())
+        await Promise.race([lives, small.ended]).catch(() => undefined)
+        if (small.process.exitCode !== null || small.process.signalCode !== null) died++
+        await run.kill(small)
+      }
+      run.recovering()
+      run.start()
+      expect(died).toBeGreaterThan(0)
+    },
+  },
+  {
     name: 'evert-frozen',
     fault: 'evert is frozen (SIGSTOP) until a second one has taken over, and thawed',
     // The server lets go of the slot of a process that answers nothing after that time.

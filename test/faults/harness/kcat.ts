@@ -1,7 +1,7 @@
 /** kcat: a reader that shares no code with evert or with kafkajs (librdkafka), where it is installed. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { createInterface } from 'node:readline'
-import type { ConsumedRecord } from '../../support/independent-consumer.js'
+import { byPartition, type ConsumedRecord } from '../../support/independent-consumer.js'
 
 /** One line a record: the values are JSON, which has no raw tab or line end. */
 const FORMAT = '%t\\t%p\\t%o\\t%K\\t%S\\t%k\\t%s\\n'
@@ -47,9 +47,7 @@ export async function consumeWithKcat(bootstrap: string, topics: readonly string
     const code = await exited
     if (code !== 0) throw new Error(`kcat of ${topic} ended with ${code}: ${said}`)
   }
-  return records.toSorted(
-    (a, b) => a.topic.localeCompare(b.topic) || a.partition - b.partition || Number(a.offset - b.offset),
-  )
+  return byPartition(records)
 }
 
 /** Follows a topic until it is stopped, whatever becomes of the brokers. */

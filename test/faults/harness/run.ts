@@ -45,7 +45,8 @@ export class Run {
   #onBroken: (error: Error) => void = () => undefined
   #user = 'postgres'
   #environment: Record<string, string> = {}
-  #recoveringMs: number | null = null
+  #tail: Tail | null = null
+  #recovered: Promise<number> | null = null
 
   constructor(stage: Stage, scenario: Scenario, seed: number) {
     this.stage = stage
@@ -69,13 +70,21 @@ export class Run {
     return last
   }
 
-  get recoveringMs(): number {
-    return this.#recoveringMs ?? Date.now()
+  /** From here on the time counts, until a change is visible that was committed after here. The last call counts. */
+  recovering(): void {
+    const fromMs = Date.now()
+    this.#recovered = this.tail.visible(fromMs).then((visibleMs) => visibleMs - fromMs)
   }
 
-  /** From here on the time counts that it takes to go on. */
-  recovering(): void {
-    this.#recoveringMs = Date.now()
+  /** In milliseconds. */
+  async recovered(): Promise<number> {
+    if (this.#recovered === null) this.recovering()
+    return (await this.#recovered) ?? 0
+  }
+
+  get tail(): Tail {
+    this.#tail ??= new Tail(this.stage.kafka.bootstrap, this.topics[0] ?? '')
+    return this.#tail
   }
 
   async prepare({ databaseSettings = {}, prepare }: Scenario): Promise<void> {
@@ -188,22 +197,16 @@ async function follow(run: Run, scenario: Scenario, seed: number): Promise<Outco
   const evert = run.start()
   // The first snapshot is whole before the load begins: no fault of these repeats one.
   await evert.says('"streaming"')
-  const tail = new Tail(stage.kafka.bootstrap, run.topics[0] ?? '')
   try {
     const writing = writer.start()
+    let recoveryMs = 0
     const work = async (): Promise<Verdict> => {
-      await tail.visible(0)
+      await run.tail.visible(0)
       await run.written()
       await scenario.work(run)
-      return await recovered()
-    }
-    let recoveryMs = 0
-    const recovered = async (): Promise<Verdict> => {
-      const from = run.recoveringMs
-      recoveryMs = (await tail.visible(from)) - from
+      recoveryMs = await run.recovered()
       await run.written()
-      const sample = await read(run)
-      return judgeSample(writer.ledger, sample, PARTITIONS)
+      return judgeSample(writer.ledger, await read(run), PARTITIONS)
     }
     const failed = writing.then(() => new Promise<never>(() => undefined))
     const sample = await Promise.race([work(), failed])
@@ -217,7 +220,7 @@ async function follow(run: Run, scenario: Scenario, seed: number): Promise<Outco
     const figures = { transactions: transactions.length, changes, rolledBack, doubted }
     return { scenario: scenario.name, seed, recoveryMs, ...figures, verdict: worst(verdicts) }
   } finally {
-    await tail.stop()
+    await run.tail.stop()
   }
 }
 

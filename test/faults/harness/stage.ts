@@ -109,6 +109,49 @@ export class Stage {
     return found
   }
 
+  isAlive(broker: KafkaBroker): boolean {
+    return signalIfThere(broker.pid, 0)
+  }
+
+  /** The broker that leads the quorum of controllers. */
+  async controller(): Promise<KafkaBroker> {
+    const parameters = ['--bootstrap-server', this.kafka.bootstrap, 'describe', '--status']
+    const said = await this.kafka.tool('org.apache.kafka.tools.MetadataQuorumCommand', parameters)
+    return this.broker(Number(/LeaderId:\s+(\d+)/.exec(said)?.[1]))
+  }
+
+  /** The broker that coordinates the transactions of an id. */
+  async coordinator(transactionalId: string): Promise<KafkaBroker> {
+    let hash = 0
+    for (const character of transactionalId) hash = (Math.imul(31, hash) + character.charCodeAt(0)) | 0
+    const topics = ['__transaction_state']
+    const found = await this.admin((admin) => admin.fetchTopicMetadata({ topics }))
+    const partitions = found.topics[0]?.partitions ?? []
+    const number = (hash === -2147483648 ? 0 : Math.abs(hash)) % partitions.length
+    return this.broker(partitions.find(({ partitionId }) => partitionId === number)?.leader ?? 0)
+  }
+
+  /** Every partition of the topics gets another leader: the old one is taken out of the replicas, and comes back as the last. */
+  async moveLeaders(topics: readonly string[]): Promise<void> {
+    await this.admin(async (admin) => {
+      const now = await admin.fetchTopicMetadata({ topics: [...topics] })
+      const assign = async (back: boolean): Promise<void> => {
+        await admin.alterPartitionReassignments({
+          topics: now.topics.map(({ name, partitions }) => ({
+            topic: name,
+            partitionAssignment: partitions.map(({ partitionId, leader, replicas }) => ({
+              partition: partitionId,
+              replicas: [...replicas.filter((id) => id !== leader), ...(back ? [leader] : [])],
+            })),
+          })),
+        })
+        while ((await admin.listPartitionReassignments({})).topics.length > 0) await delay(50)
+      }
+      await assign(false)
+      await assign(true)
+    })
+  }
+
   /** Ends Postgres as the loss of power would: the postmaster first, then everything that it started. */
   async killPostgres(): Promise<void> {
     const { pid } = this.postgres
@@ -145,7 +188,7 @@ export class Stage {
 }
 
 /** False where there is no such process. */
-function signalIfThere(pid: number, signal: NodeJS.Signals): boolean {
+function signalIfThere(pid: number, signal: NodeJS.Signals | 0): boolean {
   try {
     return process.kill(pid, signal)
   } catch {

@@ -91,21 +91,24 @@ function read(ledger: Ledger, records: readonly ConsumedRecord[], { atRest }: { 
   const keys = new KeyOrder(found)
   let last: ConsumedRecord | null = null
   let lastPosition = ''
+  /** The last record is a deletion: its tombstone is due. */
+  let due = false
   let segment = 0
   for (const record of records) {
     const partition = `${record.topic}/${record.partition}`
-    const here = last !== null && last.topic === record.topic && last.partition === record.partition ? last : null
-    if (here === null) {
-      if (last !== null && atRest) requireTombstone(found, last, null)
-      lastPosition = ''
-    } else requireTombstone(found, here, record)
-    if (here === null || record.offset !== here.offset + 1n) segment++
+    const follows: boolean = last?.topic === record.topic && last.partition === record.partition
+    if (last !== null && due && (follows || atRest)) requireTombstone(found, last, follows ? record : null)
+    if (!follows) lastPosition = ''
+    if (!follows || record.offset !== (last?.offset ?? 0n) + 1n) segment++
+    const wanted = due && follows
     last = record
+    due = false
     if (record.value === null) {
-      if (here === null || !isDelete(here)) found.add('repeated', `a tombstone in ${partition} at ${record.offset}`)
+      if (!wanted) found.add('repeated', `a tombstone in ${partition} at ${record.offset}`)
       continue
     }
-    const { identity, position } = parse(record)
+    const { op, identity, position } = parse(record.topic, record.value)
+    due = op === 'd'
     if (position <= lastPosition) found.add('outOfOrder', `${partition}: ${position} after ${lastPosition}`)
     lastPosition = position
     const commitLsn = position.slice(0, 16)
@@ -119,7 +122,7 @@ function read(ledger: Ledger, records: readonly ConsumedRecord[], { atRest }: { 
       keys.add(effect, partition)
     }
   }
-  if (last !== null && atRest) requireTombstone(found, last, null)
+  if (last !== null && due && atRest) requireTombstone(found, last, null)
   return { found, expected, seen, ends }
 }
 
@@ -142,23 +145,17 @@ class KeyOrder {
   }
 }
 
-function isDelete(record: ConsumedRecord): boolean {
-  return record.value !== null && parse(record).op === 'd'
-}
-
 /** A deletion's tombstone is the very next record, in the same log transaction. */
-function requireTombstone(found: Findings, record: ConsumedRecord, next: ConsumedRecord | null): void {
-  if (!isDelete(record)) return
-  if (next === null || next.value !== null || next.key !== record.key) {
-    found.add('missing', `the tombstone of ${record.key ?? ''} in ${record.topic}`)
-  } else if (next.offset !== record.offset + 1n) {
-    found.add('halfVisible', `${record.key ?? ''} in ${record.topic}, without its tombstone`)
-  }
+function requireTombstone(found: Findings, deletion: ConsumedRecord, next: ConsumedRecord | null): void {
+  const name = `${deletion.key ?? ''} in ${deletion.topic}`
+  if (next === null || next.value !== null || next.key !== deletion.key)
+    found.add('missing', `the tombstone of ${name}`)
+  else if (next.offset !== deletion.offset + 1n) found.add('halfVisible', `${name}, without its tombstone`)
 }
 
-function parse(record: ConsumedRecord): { op: string; identity: string; position: string } {
-  const { op, before, after, source } = JSON.parse(record.value ?? '')
-  const table = record.topic.slice(record.topic.lastIndexOf('.') + 1) as Table
+function parse(topic: string, value: string): { op: string; identity: string; position: string } {
+  const { op, before, after, source } = JSON.parse(value)
+  const table = topic.slice(topic.lastIndexOf('.') + 1) as Table
   return { op, identity: identify(), position: source.position }
 
   function identify(): string {

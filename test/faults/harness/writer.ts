@@ -17,16 +17,16 @@ export interface Load {
 /** Everything that a transaction may be made of. */
 export const MIXED: Load = {
   sessions: 3,
-  pauseMs: 15,
+  pauseMs: 40,
   mostActions: 4,
   weights: { insert: 30, update: 30, remove: 12, move: 14, savepoint: 8, copy: 3, large: 1, clear: 1, wide: 2 },
 }
 
 /** Many small transactions side by side, so that commit records follow each other without a byte between them. */
-export const ADJACENT: Load = { sessions: 6, pauseMs: 3, mostActions: 0, weights: {} }
+export const ADJACENT: Load = { sessions: 6, pauseMs: 8, mostActions: 0, weights: {} }
 
 /** Many changes in one WAL record. */
-export const COPIES: Load = { sessions: 3, pauseMs: 15, mostActions: 2, weights: { copy: 3, move: 1, update: 1 } }
+export const COPIES: Load = { sessions: 3, pauseMs: 40, mostActions: 2, weights: { copy: 3, move: 1, update: 1 } }
 
 const ACCOUNTS = 60
 const MOVERS = 30
