@@ -45,6 +45,8 @@ export class Run {
   #onBroken: (error: Error) => void = () => undefined
   #user = 'postgres'
   #environment: Record<string, string> = {}
+  /** In every second run larger transactions come into the log in parts, with the log transaction open from the first to the last. */
+  readonly #batches: Record<string, string>
   #tail: Tail | null = null
   #recovered: Promise<number> | null = null
 
@@ -52,6 +54,7 @@ export class Run {
     this.stage = stage
     this.random = generator(seed)
     this.name = `fault_${seed.toString(36)}_${Date.now().toString(36)}`
+    this.#batches = this.random(2) === 0 ? { EVERT_BATCH_BYTES: '64KiB' } : {}
     const { dataDirectory } = stage.postgres
     const url = stage.postgres.url(this.name)
     this.writer = new Writer({ url, seed, load: scenario.load ?? MIXED, folder: dataDirectory })
@@ -103,7 +106,8 @@ export class Run {
     const parameters = ['run', '--source', this.stage.source(this.name, this.#user), '--log', this.stage.log]
     const tables = TABLES.map((table) => `public.${table}`).join(',')
     const more = ['--name', this.name, '--tables', tables, '--partitions', String(PARTITIONS), '--retention', 'forever']
-    const cli = startCli([...parameters, ...more], { EVERT_REPLICATION_FACTOR: '3', ...this.#environment }, nodeOptions)
+    const environment = { EVERT_REPLICATION_FACTOR: '3', ...this.#batches, ...this.#environment }
+    const cli = startCli([...parameters, ...more], environment, nodeOptions)
     this.#processes.push(cli)
     void cli.ended.then(({ code, stderr }) => {
       if (this.#ours.has(cli)) return
