@@ -36,8 +36,7 @@ export const EVERT_SCENARIOS: readonly Scenario[] = [
   },
   {
     name: 'evert-out-of-memory',
-    fault:
-      'evert runs out of memory, at its start and at work, with heaps of 8 to 14 MB, and is started again with enough',
+    fault: 'evert runs out of memory, with heaps of 8 to 14 MB, and is started again with enough',
     async work(run) {
       await run.kill(run.evert)
       let died = 0

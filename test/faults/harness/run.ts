@@ -8,7 +8,7 @@ import { TABLES } from './ledger.js'
 import type { Outcome } from './results.js'
 import type { Stage } from './stage.js'
 import { Tail } from './tail.js'
-import { judge, judgeSample, type Verdict } from './verdict.js'
+import { judge, judgeSample, type Verdict, worst } from './verdict.js'
 import { type Load, MIXED, Writer } from './writer.js'
 
 export interface Scenario {
@@ -28,7 +28,8 @@ export interface Scenario {
 }
 
 const PARTITIONS = 3
-const LIMIT_MS = 240_000
+/** In a soak an outage alone takes ten minutes. */
+export const LIMIT_MS = process.env['EVERT_SOAK_HOURS'] === undefined ? 300_000 : 1_500_000
 /** What is written before the fault and after the recovery, so that there is something on both sides. */
 const SOME_TRANSACTIONS = 40
 
@@ -83,6 +84,10 @@ export class Run {
   async recovered(): Promise<number> {
     if (this.#recovered === null) this.recovering()
     return (await this.#recovered) ?? 0
+  }
+
+  async stopTail(): Promise<void> {
+    await this.#tail?.stop()
   }
 
   get tail(): Tail {
@@ -188,6 +193,7 @@ export async function perform(stage: Stage, scenario: Scenario, seed: number): P
     throw new Error(`${scenario.name}, seed ${seed}: ${run.stderr()}`, { cause: error })
   } finally {
     late.abort()
+    await run.stopTail()
     await run.killAll()
     await stage.heal()
     await run.writer.stop().catch(() => undefined)
@@ -197,53 +203,37 @@ export async function perform(stage: Stage, scenario: Scenario, seed: number): P
 
 async function follow(run: Run, scenario: Scenario, seed: number): Promise<Outcome> {
   const { stage, writer } = run
+  const { bootstrap } = stage.kafka
   await run.prepare(scenario)
   const evert = run.start()
   // The first snapshot is whole before the load begins: no fault of these repeats one.
   await evert.says('"streaming"')
-  try {
-    const writing = writer.start()
-    let recoveryMs = 0
-    const work = async (): Promise<Verdict> => {
-      await run.tail.visible(0)
-      await run.written()
-      await scenario.work(run)
-      recoveryMs = await run.recovered()
-      await run.written()
-      return judgeSample(writer.ledger, await read(run), PARTITIONS)
-    }
-    const failed = writing.then(() => new Promise<never>(() => undefined))
-    const sample = await Promise.race([work(), failed])
-    await writer.stop()
-    await run.caughtUp()
-    await run.stopAll()
-    const verdicts = [sample, judge(writer.ledger, await consume(stage.kafka.bootstrap, run.topics))]
-    if (kcatInstalled) verdicts.push(judge(writer.ledger, await consumeWithKcat(stage.kafka.bootstrap, run.topics)))
-    const { transactions, rolledBack, doubted } = writer.ledger
-    const changes = transactions.reduce((sum, { effects }) => sum + effects.length, 0)
-    const figures = { transactions: transactions.length, changes, rolledBack, doubted }
-    return { scenario: scenario.name, seed, recoveryMs, ...figures, verdict: worst(verdicts) }
-  } finally {
-    await run.tail.stop()
+  const writing = writer.start()
+  let recoveryMs = 0
+  const work = async (): Promise<Verdict> => {
+    await run.tail.visible(0)
+    await run.written()
+    await scenario.work(run)
+    recoveryMs = await run.recovered()
+    await run.written()
+    return judgeSample(writer.ledger, await read(run), PARTITIONS)
   }
+  const failed = writing.then(() => new Promise<never>(() => undefined))
+  const sample = await Promise.race([work(), failed])
+  await writer.stop()
+  await run.caughtUp()
+  await run.stopAll()
+  const verdicts = [sample, judge(writer.ledger, await consume(bootstrap, run.topics))]
+  if (kcatInstalled) verdicts.push(judge(writer.ledger, await consumeWithKcat(bootstrap, run.topics)))
+  const { transactions, rolledBack, doubted } = writer.ledger
+  const changes = transactions.reduce((sum, { effects }) => sum + effects.length, 0)
+  const figures = { transactions: transactions.length, changes, rolledBack, doubted }
+  return { scenario: scenario.name, seed, recoveryMs, ...figures, verdict: worst(verdicts) }
 }
 
 async function read(run: Run): Promise<ConsumedRecord[]> {
   const { bootstrap } = run.stage.kafka
   return kcatInstalled ? await consumeWithKcat(bootstrap, run.topics) : await consume(bootstrap, run.topics)
-}
-
-/** What any reader found at any time. */
-function worst(verdicts: readonly Verdict[]): Verdict {
-  const most = (kind: 'missing' | 'repeated' | 'outOfOrder' | 'halfVisible'): number =>
-    Math.max(...verdicts.map((verdict) => verdict[kind]))
-  return {
-    missing: most('missing'),
-    repeated: most('repeated'),
-    outOfOrder: most('outOfOrder'),
-    halfVisible: most('halfVisible'),
-    examples: verdicts.flatMap(({ examples }) => examples).slice(0, 20),
-  }
 }
 
 async function remove({ stage, name }: Run): Promise<void> {

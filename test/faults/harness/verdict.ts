@@ -50,6 +50,18 @@ export function judgeSample(ledger: Ledger, records: readonly ConsumedRecord[], 
   return found.verdict()
 }
 
+/** What any reader found at any time. */
+export function worst(verdicts: readonly Verdict[]): Verdict {
+  const most = (kind: keyof Counts): number => Math.max(...verdicts.map((verdict) => verdict[kind]))
+  return {
+    missing: most('missing'),
+    repeated: most('repeated'),
+    outOfOrder: most('outOfOrder'),
+    halfVisible: most('halfVisible'),
+    examples: verdicts.flatMap(({ examples }) => examples).slice(0, 20),
+  }
+}
+
 class Findings {
   readonly #counts = { missing: 0, repeated: 0, outOfOrder: 0, halfVisible: 0 }
   readonly #examples: string[] = []
