@@ -39,7 +39,7 @@ function byTopic<T extends { readonly topic: string }>(entries: readonly T[]): [
   return [...topics]
 }
 
-export const produce = createAPI<[transactionalId: string, partitions: readonly ProducePartition[]], ProduceResult[]>(
+export const produceV8 = createAPI<[transactionalId: string, partitions: readonly ProducePartition[]], ProduceResult[]>(
   PRODUCE,
   PRODUCE_VERSION,
   (transactionalId: string, partitions: readonly ProducePartition[]) =>
@@ -116,7 +116,7 @@ const NO_LEADER_EPOCH = -1
 const EMPTY = Buffer.alloc(0)
 
 /** One partition at a time, as a read_committed consumer. */
-export const fetch = createAPI<[request: FetchRequest], FetchResult | null>(
+export const fetchV11 = createAPI<[request: FetchRequest], FetchResult | null>(
   FETCH,
   FETCH_VERSION,
   (request: FetchRequest) =>

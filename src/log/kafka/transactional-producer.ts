@@ -2,12 +2,12 @@
  * Transactional producer of ready-made record batches. Batches of a partition keep their order and their sequence numbers however
  * often they are sent, so that the broker takes each of them once.
  */
-import { addPartitionsToTxnV3, type Broker, endTxnV3, initProducerIdV4 } from '@platformatic/kafka'
+import type { Broker } from '@platformatic/kafka'
 import { EvertError } from '../../base/errors.js'
 import type { FilledBatch } from '../batch-sink.js'
 import type { Cluster } from './cluster.js'
 import { CODE, codeError, codesOf, isPassing, isPassingCode } from './errors.js'
-import { produce } from './protocol.js'
+import { addPartitionsToTransaction, endTransaction, initProducerId, produce } from './requests.js'
 
 interface StampedBatch {
   readonly topic: string
@@ -53,7 +53,7 @@ export class TransactionalProducer {
   async init(): Promise<void> {
     const { transactionTimeoutMs } = this.#cluster.options
     const response = await this.#ask((broker) =>
-      this.#cluster.call(broker, initProducerIdV4.api, this.#id, transactionTimeoutMs, -1n, -1),
+      this.#cluster.call(broker, initProducerId, this.#id, transactionTimeoutMs, -1n, -1),
     )
     this.#producerId = response.producerId
     this.#epoch = response.producerEpoch
@@ -76,7 +76,7 @@ export class TransactionalProducer {
     if (this.#openedMs === null) return
     try {
       await this.#ask((broker) =>
-        this.#cluster.call(broker, endTxnV3.api, this.#id, this.#producerId, this.#epoch, commit),
+        this.#cluster.call(broker, endTransaction, this.#id, this.#producerId, this.#epoch, commit),
       )
     } catch (error) {
       throw this.#tooLong(error)
@@ -134,7 +134,7 @@ export class TransactionalProducer {
       verifyOnly: false,
       topics: [...topics].map(([name, partitions]) => ({ name, partitions })),
     }
-    await this.#ask((broker) => this.#cluster.call(broker, addPartitionsToTxnV3.api, [transaction]))
+    await this.#ask((broker) => this.#cluster.call(broker, addPartitionsToTransaction, [transaction]))
   }
 
   #stamp({ topic, partition, builder }: FilledBatch): StampedBatch {
