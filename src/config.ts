@@ -38,7 +38,7 @@ export const OPTIONS = [
     secret: true,
     help: 'the database to read',
     prose:
-      'Several hosts are tried in turn (h1:5432,h2:5432). Parameters are those of libpq: sslmode, sslrootcert, sslcert, sslkey, connect_timeout, application_name. Where it is not given, PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and ~/.pgpass count.',
+      'Several hosts are tried in turn (h1:5432,h2:5432), and the primary among them is taken. Parameters are those of libpq: sslmode, sslrootcert, sslcert, sslkey, connect_timeout, target_session_attrs, application_name. Where it is not given, PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and ~/.pgpass count.',
   },
   {
     name: 'log',

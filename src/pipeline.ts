@@ -21,6 +21,7 @@ export async function runPipeline(options: PipelineOptions): Promise<void> {
   const startedMs = performance.now()
   let worked = false
   let failures = 0
+  let fenced: EvertError | null = null
   const onWorking = (): void => {
     worked = true
   }
@@ -30,9 +31,15 @@ export async function runPipeline(options: PipelineOptions): Promise<void> {
   }
   while (!signal.aborted) {
     try {
-      await attempt({ ...options, onCommit }, onWorking)
+      await attempt({ ...options, onCommit }, { fenced, onWorking })
     } catch (error) {
       if (signal.aborted) return
+      if (error !== fenced && error instanceof EvertError && error.code === 'LOG_FENCED') {
+        logger.warn({ code: error.code }, `${error.message}; standing by for it`)
+        fenced = error
+        continue
+      }
+      fenced = null
       const hopeless = !worked && performance.now() - startedMs > GIVE_UP_MS
       if (!isRetriable(error) || hopeless) throw error
       await backOff(error as EvertError, failures++, { logger, signal })
@@ -52,8 +59,11 @@ async function backOff(
   await delay(waitMs, undefined, { signal: options.signal }).catch(() => undefined)
 }
 
-async function attempt(options: PipelineOptions, onWorking: () => void): Promise<void> {
-  const started = await startAttempt({ ...options, onStandby: onWorking })
+async function attempt(
+  options: PipelineOptions,
+  { fenced, onWorking }: { readonly fenced: EvertError | null; readonly onWorking: () => void },
+): Promise<void> {
+  const started = await startAttempt({ ...options, fenced, onStandby: onWorking })
   onWorking()
   try {
     await publish(started, options)

@@ -32,6 +32,7 @@ export const ERRORS = {
   POSTGRES_ENCODING: failed('the database does not know the encoding of its own text'),
   KEY_UNKNOWN: failed('the key that a table had at a point of the stream cannot be known any more'),
   POSTGRES_VERSION: failed('the server is older than Postgres 14'),
+  POSTGRES_STANDBY: failed('a standby cannot do what evert needs of it'),
   POSTGRES_PERMISSION: failed('the user lacks a right in Postgres'),
   POSTGRES_QUERY: failed('Postgres refused a statement'),
   WAL_LEVEL: failed('the server does not run with wal_level=logical'),

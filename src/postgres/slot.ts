@@ -69,19 +69,33 @@ export interface CreatedSlot {
   readonly snapshotName: string | null
 }
 
+/** From 17 on a standby can keep a copy of a slot that asks for it, so that it is there after a promotion. */
+export function canFailOver(server: { readonly version: number; readonly inRecovery: boolean }): boolean {
+  return server.version >= 170000 && !server.inRecovery
+}
+
 /**
- * Creates a slot on a replication connection, in the syntax that 14 to 18 all take. Waits for every transaction that is
- * running. https://www.postgresql.org/docs/current/protocol-replication.html (CREATE_REPLICATION_SLOT)
+ * Creates a slot on a replication connection. Waits for every transaction that is running.
+ * https://www.postgresql.org/docs/current/protocol-replication.html (CREATE_REPLICATION_SLOT)
  */
 export async function createSlot(
   replication: Connection,
-  options: { readonly name: string; readonly temporary: boolean; readonly exportSnapshot: boolean },
+  options: {
+    readonly name: string
+    readonly temporary: boolean
+    readonly exportSnapshot: boolean
+    readonly failover: boolean
+  },
 ): Promise<CreatedSlot> {
   const temporary = options.temporary ? ' TEMPORARY' : ''
+  // The older syntax is all that 14 knows, and the newer one all that knows of failover.
   const snapshot = options.exportSnapshot ? 'EXPORT_SNAPSHOT' : 'NOEXPORT_SNAPSHOT'
+  const settings = options.failover
+    ? `(SNAPSHOT '${options.exportSnapshot ? 'export' : 'nothing'}', FAILOVER true)`
+    : snapshot
   try {
     const [row] = await replication.query(
-      `CREATE_REPLICATION_SLOT ${quoteIdentifier(options.name)}${temporary} LOGICAL pgoutput ${snapshot}`,
+      `CREATE_REPLICATION_SLOT ${quoteIdentifier(options.name)}${temporary} LOGICAL pgoutput ${settings}`,
     )
     return {
       consistentPoint: parseLsn(row?.['consistent_point'] ?? '') ?? LSN_ZERO,
@@ -93,9 +107,10 @@ export async function createSlot(
 }
 
 /** Creates a slot on an ordinary connection, without a snapshot. */
-export async function createPlainSlot(connection: Connection, name: string): Promise<Lsn> {
+export async function createPlainSlot(connection: Connection, name: string, failover: boolean): Promise<Lsn> {
   try {
-    const [row] = await connection.query(sql('slot-create', { slot: name }))
+    const statement = failover ? sql('slot-create-failover', { slot: name }) : sql('slot-create', { slot: name })
+    const [row] = await connection.query(statement)
     return parseLsn(row?.['lsn'] ?? '') ?? LSN_ZERO
   } catch (error) {
     throw slotError(error, name)

@@ -276,7 +276,7 @@ describe('a connection', () => {
 describe('hosts', () => {
   it('are tried in turn', async () => {
     const connection = await to(server, `postgres@127.0.0.1:${await freePort()},localhost`)
-    expect(connection.host).toBe('localhost')
+    expect(connection.at.host).toBe('localhost')
   })
 
   it('that all fail are all named', async () => {

@@ -22,6 +22,7 @@ export async function startPostgres(
     readonly major?: number
     readonly settings?: Readonly<Record<string, string>>
     readonly hba?: readonly string[]
+    readonly fill?: (dataDirectory: string) => Promise<void>
   } = {},
 ): Promise<LocalPostgres> {
   const { major = 18, ...rest } = options
