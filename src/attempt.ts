@@ -2,11 +2,12 @@
  * Attempt: everything between a start and the first change. It takes the slot, which is the lock of a pipeline; then fences earlier
  * writers; then reads the progress back and compares it with the server. Nothing is acknowledged before all of that agrees.
  */
+import { assert } from './base/assert.js'
 import { EvertError } from './base/errors.js'
 import type { Logger } from './base/logger.js'
 import type { OnCommit } from './bridge.js'
 import type { Envelope } from './event/envelope.js'
-import type { Lsn } from './event/lsn.js'
+import { formatLsn, type Lsn } from './event/lsn.js'
 import type { Relation } from './event/relation.js'
 import { tableTopic } from './event/topic-name.js'
 import type { LargeValues } from './event/transcoder.js'
@@ -26,8 +27,17 @@ import { createPublication, inspectPublication, publicationStatement } from './p
 import { type BatchLimits, ReplicationStream } from './postgres/replication-stream.js'
 import { identifySystem, inspectServer, requireServer, type Server } from './postgres/server.js'
 import { type CreatedSlot, createSlot, inspectSlot } from './postgres/slot.js'
-import { createMissingSlot, requireOwnSlot, sayWhatIsWaitedFor, standBy } from './pipeline-slot.js'
-import { resume } from './resume.js'
+import {
+  type CreateOptions,
+  createMissingSlot,
+  replaceSlot,
+  requireOwnSlot,
+  sayWhatIsWaitedFor,
+  standBy,
+} from './pipeline-slot.js'
+import { lastLsn, progressOrNull, requireBeyond, tableTopics, tellGap } from './loss.js'
+import { KeySet } from './key-set.js'
+import { type OnLoss, resume } from './resume.js'
 import { SnapshotReader } from './postgres/snapshot.js'
 import type { TablePatterns } from './postgres/table-patterns.js'
 import type { RelationMemory } from './postgres/tables.js'
@@ -42,6 +52,7 @@ export interface PipelineOptions {
   /** Opened anew by every attempt. */
   readonly openLog: () => Promise<Log>
   readonly snapshot: 'initial' | 'none'
+  readonly onLoss: OnLoss
   readonly limits: BatchLimits
   readonly values: ValueOptions
   readonly envelope: Envelope
@@ -59,6 +70,8 @@ export interface PipelineOptions {
 export interface AttemptOptions extends PipelineOptions {
   /** That another writer took the pipeline over, where that ended the attempt before. */
   readonly fenced: EvertError | null
+  /** What the attempt before found to be gone, where all rows are to be published again. */
+  readonly loss: EvertError | null
   /** Everything that a start can check is right, and another process has the slot. */
   readonly onStandby: () => void
 }
@@ -73,6 +86,8 @@ export interface Attempt {
     readonly reader: SnapshotReader
     readonly lsn: Lsn
   } | null
+  /** What the log holds rows of, where a snapshot is to tell which are gone: asked for when nothing but the snapshot is left to publish. */
+  keysInLog(): Promise<KeySet | null>
   close(): Promise<void>
 }
 
@@ -137,8 +152,8 @@ async function start(asked: AttemptOptions, closers: Closers): Promise<Attempt> 
   const walSenderTimeoutMs = Math.min(server.walSenderTimeoutMs || WAL_SENDER_TIMEOUT_MS, WAL_SENDER_TIMEOUT_MS)
   const { socket, replication } = await openReplication(options, { closers, walSenderTimeoutMs })
   const identity = await identifySystem(replication)
-  const at = { connection, replication, log, tables, server }
-  const created = await createMissingSlot(options, at)
+  const at = { connection, replication, identity, log, tables, server }
+  const created = options.loss === null ? await createMissingSlot(options, at) : await mend(options, at)
   const reader = created === null ? null : await adopt(options, created.snapshotName, closers)
   const stream = closers.add(
     new ReplicationStream(socket, replication, {
@@ -152,13 +167,16 @@ async function start(asked: AttemptOptions, closers: Closers): Promise<Attempt> 
 
   const writer = closers.add(await log.openWriter({ name, signal }), (w) => w.close())
   const slot = await requireOwnSlot(options, connection)
-  const progress = resume(options, { identity, slot, created, writer })
-  const wanted = progress.state.snapshot === 'running'
+  const progress = resume(options, { identity, slot, created, writer, loss: options.loss })
+  const wanted = progress.state.snapshot === 'running' || progress.state.snapshot === 'again'
   if (wanted && created === null) requireSelect(tables, server.role)
   const snapshot = wanted ? await openSnapshot(options, { ...at, closers, reader, created }) : null
   if (!wanted) reader?.close()
+  if (options.loss !== null && created !== null) await tellOf(options, writer, created)
+  const again = progress.state.snapshot === 'again'
   return {
     stream,
+    keysInLog: async () => (again ? await keysInLog(options, { log, tables, closers }) : null),
     writer,
     progress,
     relations: {
@@ -177,6 +195,43 @@ function topicRequest(pipeline: string, relation: Relation): { name: string; key
     name: tableTopic(pipeline, relation.schema, relation.table),
     keyed: relation.columns.some((column) => column.key),
   }
+}
+
+/** After a loss: a new slot, if what is published from there comes behind what the log has. */
+async function mend(options: AttemptOptions, at: CreateOptions): Promise<CreatedSlot> {
+  const { name, loss, signal } = options
+  assert(loss !== null, 'there is a loss to mend')
+  const state = progressOrNull(name, await at.log.readProgress({ name, signal }))
+  const last = state?.endLsn ?? (await lastLsn(at.log, await tableTopics(at.log, name), signal))
+  requireBeyond(loss, { last, walEnd: at.identity.walEnd, name })
+  return await replaceSlot(options, at)
+}
+
+async function tellOf(
+  options: AttemptOptions,
+  writer: LogWriter,
+  { consistentPoint: lsn }: CreatedSlot,
+): Promise<void> {
+  const { name, loss, logger } = options
+  assert(loss !== null, 'there is a loss to tell of')
+  const state = progressOrNull(name, writer.progress)
+  await tellGap(writer, { name, loss, state, lsn, timeUs: BigInt(Date.now()) * 1000n })
+  const from = state === null ? null : formatLsn(state.endLsn)
+  logger.warn({ code: loss.code, from, to: formatLsn(lsn) }, 'changes are gone: all rows are published again')
+}
+
+async function keysInLog(
+  { name, signal }: PipelineOptions,
+  {
+    log,
+    tables,
+    closers,
+  }: { readonly log: Log; readonly tables: readonly PublishedTable[]; readonly closers: Closers },
+): Promise<KeySet> {
+  const keys = closers.add(new KeySet(), (set) => set.close())
+  const names = new Set(tables.map(({ relation }) => topicRequest(name, relation).name))
+  for (const topic of await tableTopics(log, name)) if (names.has(topic.name)) await keys.addTopic(log, topic, signal)
+  return keys
 }
 
 /** The publication, created if it is missing, and those of its tables that --tables matches. */

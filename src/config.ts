@@ -93,6 +93,16 @@ export const OPTIONS = [
       'It counts at the first start only. Until the snapshot is in the log, Postgres keeps the WAL that is written meanwhile.',
   },
   {
+    name: 'on-loss',
+    commands: ['run'],
+    value: 'stop | resnapshot',
+    schema: z.enum(['stop', 'resnapshot']),
+    default: 'stop',
+    help: 'what to do where changes are gone for good: the slot, its WAL, a topic',
+    prose:
+      'stop ends evert with exit code 3 and says what is missing. resnapshot makes a new slot, records the gap as an event on the topic NAME.notification, publishes the rows of all tables again, and a delete for each key that the log holds and its table does not. What happened to a row within the gap stays unknown.',
+  },
+  {
     name: 'partitions',
     commands: ['run', 'demo'],
     value: 'number',

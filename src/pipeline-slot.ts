@@ -7,7 +7,7 @@ import type { Log } from './log/log.js'
 import { type PublishedTable, requireSelect } from './postgres/catalog.js'
 import type { Connection } from './postgres/connection.js'
 import type { ConnectionOptions } from './postgres/connection-options.js'
-import type { Server } from './postgres/server.js'
+import type { Server, SystemIdentity } from './postgres/server.js'
 import {
   blockingTransactions,
   canFailOver,
@@ -15,11 +15,14 @@ import {
   type CreatedSlot,
   createSlot,
   describeHolder,
+  dropSlot,
   inspectSlot,
+  requireOwn,
   requireSlot,
   type Slot,
 } from './postgres/slot.js'
-import { readProgress } from './progress.js'
+import { AFTER_LOSS, readProgress } from './progress.js'
+import { requireSameServer, since } from './resume.js'
 
 export interface SlotOptions {
   /** Of the pipeline. */
@@ -37,6 +40,8 @@ const STANDBY_MS = 500
 export interface StandbyOptions extends SlotOptions {
   /** That another writer took the pipeline over, where that ended the attempt before. */
   readonly fenced: EvertError | null
+  /** What is to be mended: the slot may be lost. */
+  readonly loss: EvertError | null
   readonly onStandby: () => void
 }
 
@@ -50,7 +55,7 @@ export async function standBy(options: StandbyOptions, connection: Connection): 
   for (;;) {
     signal.throwIfAborted()
     const slot = await inspectSlot(connection, name)
-    if (slot !== null) requireSlot(slot, options.connection.database)
+    if (slot !== null) (options.loss === null ? requireSlot : requireOwn)(slot, options.connection.database)
     if (slot === null || slot.activePid === null) {
       if (options.fenced !== null && saidOf === null) throw options.fenced
       return
@@ -63,9 +68,10 @@ export async function standBy(options: StandbyOptions, connection: Connection): 
   }
 }
 
-interface CreateOptions {
+export interface CreateOptions {
   readonly connection: Connection
   readonly replication: Connection
+  readonly identity: SystemIdentity
   readonly log: Log
   readonly tables: readonly PublishedTable[]
   readonly server: Server
@@ -73,17 +79,35 @@ interface CreateOptions {
 
 /** A pipeline without progress may make its slot; one that has progress and no slot has lost changes. Null where the slot is there. */
 export async function createMissingSlot(options: SlotOptions, at: CreateOptions): Promise<CreatedSlot | null> {
-  const { name, slot, signal, logger } = options
-  const { connection, replication, server } = at
-  if ((await inspectSlot(connection, slot)) !== null) return null
+  const { name, slot, signal } = options
+  if ((await inspectSlot(at.connection, slot)) !== null) return null
   const state = readProgress(name, await at.log.readProgress({ name, signal }))
   if (state !== null) {
+    requireSameServer(options, at.identity, state)
     throw new EvertError('SLOT_MISSING', {
-      message: `slot "${slot}" is gone, but the log of pipeline "${name}" ends at ${formatLsn(state.endLsn)}: changes after it may be lost`,
-      hint: `evert drop --name ${name}, then evert run, starts over with a new snapshot`,
+      message: `slot "${slot}" is gone, but the log of pipeline "${name}" ends at ${formatLsn(state.endLsn)}: changes after it may be lost${since(state)}`,
+      hint: AFTER_LOSS,
     })
   }
-  const exportSnapshot = options.snapshot === 'initial'
+  return await create(options, at, options.snapshot === 'initial')
+}
+
+/** In place of one whose changes are gone. Everything that may stand in the way is looked at before the old one goes. */
+export async function replaceSlot(options: SlotOptions, at: CreateOptions): Promise<CreatedSlot> {
+  const { slot, logger, connection: to } = options
+  requireSelect(at.tables, at.server.role)
+  const old = await inspectSlot(at.connection, slot)
+  if (old !== null) {
+    requireOwn(old, to.database)
+    await dropSlot(at.connection, slot)
+    logger.warn({ slot, confirmed: formatLsn(old.confirmedFlushLsn) }, 'slot dropped, to be created again')
+  }
+  return await create(options, at, true)
+}
+
+async function create(options: SlotOptions, at: CreateOptions, exportSnapshot: boolean): Promise<CreatedSlot> {
+  const { slot, logger } = options
+  const { replication, server } = at
   if (exportSnapshot) requireSelect(at.tables, server.role)
   const kind = { name: slot, temporary: false, exportSnapshot, failover: canFailOver(server) }
   const created = await sayWhatIsWaitedFor(options, at, createSlot(replication, kind))

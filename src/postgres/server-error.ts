@@ -38,11 +38,14 @@ export function replicationError(error: ServerError, slot: string): EvertError {
   ) {
     return new EvertError('SLOT_LOST', {
       message,
-      hint: 'the server no longer has the changes since the last acknowledged one; evert drop starts over, with a new snapshot',
+      hint: 'the server no longer has the changes since the last acknowledged one; evert run --on-loss resnapshot publishes all rows again',
     })
   }
   if (error.code === '42704' && /replication slot/.test(error.message)) {
-    return new EvertError('SLOT_MISSING', { message, hint: 'evert drop starts over, with a new snapshot' })
+    return new EvertError('SLOT_MISSING', {
+      message,
+      hint: 'evert run --on-loss resnapshot publishes all rows again',
+    })
   }
   if (error.code === '42704' && /publication/.test(error.message)) {
     return new EvertError('PUBLICATION_MISSING', {

@@ -40,8 +40,8 @@ export async function inspectSlot(connection: Connection, name: string): Promise
   }
 }
 
-/** Errors: SLOT_FOREIGN, SLOT_LOST. */
-export function requireSlot(slot: Slot, database: string): void {
+/** Error: SLOT_FOREIGN. */
+export function requireOwn(slot: Slot, database: string): void {
   if (slot.plugin !== 'pgoutput') {
     throw new EvertError('SLOT_FOREIGN', {
       message: `slot "${slot.name}" belongs to ${slot.plugin === '' ? 'physical replication' : `the plugin ${slot.plugin}`}, not to pgoutput`,
@@ -54,10 +54,15 @@ export function requireSlot(slot: Slot, database: string): void {
       hint: 'choose another name: --slot',
     })
   }
+}
+
+/** Errors: SLOT_FOREIGN, SLOT_LOST. */
+export function requireSlot(slot: Slot, database: string): void {
+  requireOwn(slot, database)
   if (slot.walStatus === 'lost' || slot.invalidationReason !== null) {
     throw new EvertError('SLOT_LOST', {
       message: `slot "${slot.name}" was invalidated (${slot.invalidationReason ?? 'its WAL was removed'}): changes after ${formatLsn(slot.confirmedFlushLsn)} are gone`,
-      hint: 'evert drop, then evert run, starts over with a new snapshot; a larger max_slot_wal_keep_size keeps WAL longer',
+      hint: 'evert run --on-loss resnapshot records the gap in the log and publishes all rows again; a larger max_slot_wal_keep_size keeps WAL longer',
     })
   }
 }
