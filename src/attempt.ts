@@ -141,14 +141,10 @@ async function start(asked: AttemptOptions, closers: Closers): Promise<Attempt> 
   requireServer(server, options.connection)
   const tables = await tablesToPublish(options, connection, server)
   const log = closers.add(await options.openLog(), (l) => l.close())
-  // Nothing is written yet that a stop would have to wait for.
-  const abandon = (): void => void log.close().catch(() => undefined)
-  signal.addEventListener('abort', abandon, { once: true })
-  await log.createTopics(tables.map((table) => topicRequest(name, table.relation)))
-  signal.removeEventListener('abort', abandon)
-  signal.throwIfAborted()
-
+  // A standby that cannot reach the log is none.
+  await log.topics(`${name}.`)
   await standBy(options, connection)
+  await prepareTopics(options, log, tables)
   const walSenderTimeoutMs = Math.min(server.walSenderTimeoutMs || WAL_SENDER_TIMEOUT_MS, WAL_SENDER_TIMEOUT_MS)
   const { socket, replication } = await openReplication(options, { closers, walSenderTimeoutMs })
   const identity = await identifySystem(replication)
@@ -165,7 +161,7 @@ async function start(asked: AttemptOptions, closers: Closers): Promise<Attempt> 
   )
   await stream.open()
 
-  const writer = closers.add(await log.openWriter({ name, signal }), (w) => w.close())
+  const writer = closers.add(await log.openWriter({ name, signal, accept: options.loss !== null }), (w) => w.close())
   const slot = await requireOwnSlot(options, connection)
   const progress = resume(options, { identity, slot, created, writer, loss: options.loss })
   const wanted = progress.state.snapshot === 'running' || progress.state.snapshot === 'again'
@@ -188,6 +184,26 @@ async function start(asked: AttemptOptions, closers: Closers): Promise<Attempt> 
     snapshot,
     close: () => closers.close(),
   }
+}
+
+async function prepareTopics(
+  { name, loss, signal }: AttemptOptions,
+  log: Log,
+  tables: readonly PublishedTable[],
+): Promise<void> {
+  const requests = tables.map((table) => topicRequest(name, table.relation))
+  const topics = requests.map((request) => request.name)
+  // Nothing is written yet that a stop would have to wait for.
+  const abandon = (): void => void log.close().catch(() => undefined)
+  signal.addEventListener('abort', abandon, { once: true })
+  try {
+    // A topic that is gone must not be made anew without a word.
+    if (loss === null) await log.requireWhole({ name, topics, signal })
+    await log.createTopics(requests)
+  } finally {
+    signal.removeEventListener('abort', abandon)
+  }
+  signal.throwIfAborted()
 }
 
 function topicRequest(pipeline: string, relation: Relation): { name: string; keyed: boolean } {

@@ -150,10 +150,34 @@ export class Cluster {
     })
   }
 
-  /** All topics there are, with their number of partitions. */
-  async listTopics(): Promise<{ name: string; partitions: number }[]> {
-    const response = await this.retry({ object: 'the list of topics' }, () => this.#metadata(null))
-    return response.topics.map((topic) => ({ name: topic.name ?? '', partitions: topic.partitions.length }))
+  /** All topics there are. */
+  async listTopics(): Promise<{ name: string; id: string | null; partitions: number }[]> {
+    const { brokers, topics } = await this.retry({ object: 'the list of topics' }, () => this.#metadata(null))
+    this.#meet(brokers)
+    return topics.map((described) => {
+      const name = described.name ?? ''
+      const { id, leaders } = this.#remember(name, described)
+      return { name, id, partitions: leaders.length }
+    })
+  }
+
+  #meet(brokers: MetadataResponse['brokers']): void {
+    for (const { nodeId, host, port } of brokers) this.#brokers.set(nodeId, { host, port })
+  }
+
+  #remember(name: string, described: MetadataResponse['topics'][number] | undefined): TopicMetadata {
+    const leaders: number[] = []
+    for (const partition of described?.partitions ?? []) leaders[partition.partitionIndex] = partition.leaderId
+    const id = described?.topicId ?? NO_TOPIC_ID
+    const found = { id: id === NO_TOPIC_ID ? null : id, leaders }
+    this.#topics.set(name, found)
+    this.#seen.add(name)
+    return found
+  }
+
+  /** As it was last seen; null where the cluster gives its topics no ids. */
+  topicId(topic: string): string | null {
+    return this.#topics.get(topic)?.id ?? null
   }
 
   /** Partitions of a topic, or null where it does not exist. */
@@ -166,15 +190,8 @@ export class Cluster {
   async refresh(topic: string): Promise<TopicMetadata | null> {
     try {
       const response = await this.#metadata([topic])
-      for (const { nodeId, host, port } of response.brokers) this.#brokers.set(nodeId, { host, port })
-      const leaders: number[] = []
-      const [described] = response.topics
-      for (const partition of described?.partitions ?? []) leaders[partition.partitionIndex] = partition.leaderId
-      const id = described?.topicId ?? NO_TOPIC_ID
-      const found = { id: id === NO_TOPIC_ID ? null : id, leaders }
-      this.#topics.set(topic, found)
-      this.#seen.add(topic)
-      return found
+      this.#meet(response.brokers)
+      return this.#remember(topic, response.topics[0])
     } catch (error) {
       this.#topics.delete(topic)
       if (!codesOf(error).includes(CODE.unknownTopicOrPartition)) throw error
