@@ -61,7 +61,17 @@ export async function consume(bootstrap: string, topics: readonly string[]): Pro
       .catch(() => undefined) // The crash event says whether it comes back.
   })
   await consumer.disconnect()
-  return records.toSorted(
-    (a, b) => a.topic.localeCompare(b.topic) || a.partition - b.partition || Number(a.offset - b.offset),
-  )
+  return byPartition(records)
+}
+
+/** Partition by partition. Within a partition records come in the order of their offsets from any consumer. */
+export function byPartition(records: readonly ConsumedRecord[]): ConsumedRecord[] {
+  const partitions = new Map<string, ConsumedRecord[]>()
+  for (const record of records) {
+    const place = `${record.topic}/${String(record.partition).padStart(6, '0')}`
+    const partition = partitions.get(place)
+    if (partition === undefined) partitions.set(place, [record])
+    else partition.push(record)
+  }
+  return [...partitions.keys()].toSorted().flatMap((place) => partitions.get(place) ?? [])
 }

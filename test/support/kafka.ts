@@ -1,10 +1,13 @@
 /** Real Kafka brokers from plain jars, in KRaft mode; releases before 3 behind a ZooKeeper, since their KRaft knows no transactions. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process'
 import { createWriteStream, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { freePort } from '../../src/cli/local-postgres.js'
 import { kafkaJars, type KafkaRelease } from './kafka-jars.js'
+
+const execFileAsync = promisify(execFile)
 
 export interface KafkaBroker {
   readonly id: number
@@ -15,9 +18,17 @@ export interface KafkaBroker {
   start(release?: KafkaRelease): Promise<void>
 }
 
+export interface BrokerPlace {
+  readonly id: number
+  readonly port: number
+  readonly controller: number
+}
+
 export interface KafkaCluster {
   readonly bootstrap: string
   readonly brokers: readonly KafkaBroker[]
+  /** Runs one of Kafka's own tools and gives what it prints. */
+  tool(mainClass: string, parameters: readonly string[]): Promise<string>
   stop(): Promise<void>
 }
 
@@ -27,6 +38,8 @@ export async function startKafka(
     readonly release?: KafkaRelease
     readonly brokers?: 1 | 3
     readonly settings?: Readonly<Record<string, string>>
+    /** Settings of one broker, which win over those of all. */
+    readonly own?: (place: BrokerPlace) => Readonly<Record<string, string>>
     /** A listener besides the plain one, by the name SECURE. */
     readonly secure?: { readonly port: number; readonly protocol: 'SASL_SSL' | 'SASL_PLAINTEXT' | 'SSL' }
     /** SCRAM users: `SCRAM-SHA-256=[name=…,password=…]`. */
@@ -55,7 +68,7 @@ export async function startKafka(
         jars,
         folder: join(folder, `broker-${place.id}`),
         replicas: count,
-        settings: options.settings ?? {},
+        settings: { ...options.settings, ...options.own?.(place) },
         secure: options.secure ?? null,
         scram: options.scram ?? [],
       }),
@@ -64,6 +77,10 @@ export async function startKafka(
   return {
     bootstrap: brokers.map(({ port }) => `127.0.0.1:${port}`).join(','),
     brokers,
+    async tool(mainClass, parameters) {
+      const { stdout } = await execFileAsync('java', ['-cp', `${jars}/*`, mainClass, ...parameters])
+      return stdout
+    },
     async stop() {
       await Promise.all(brokers.map((broker) => broker.kill('SIGKILL')))
       await zookeeper?.stop()
@@ -72,10 +89,7 @@ export async function startKafka(
   }
 }
 
-interface BrokerOptions {
-  readonly id: number
-  readonly port: number
-  readonly controller: number
+interface BrokerOptions extends BrokerPlace {
   readonly voters: string
   /** host:port, or null in KRaft mode. */
   readonly zookeeper: string | null
