@@ -1,7 +1,11 @@
 /** Promise 1, where the log itself has lost something: each loss is said, with exit code 3, before anything is written over it. */
 import { Kafka, logLevel } from 'kafkajs'
+import { mkdtempSync, readdirSync, rmSync, statSync, truncateSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { killAll, runCli, startCli } from '../support/cli.js'
 import { consume } from '../support/independent-consumer.js'
+import { startKafka } from '../support/kafka.js'
 import { describeKafka, freshDatabase, type TestDatabase, testKafka } from '../support/servers.js'
 
 let database: TestDatabase
@@ -19,7 +23,8 @@ afterEach(async () => {
   await database.drop()
 })
 
-const parameters = (): string[] => ['run', '--source', database.url, '--log', `kafka://${testKafka()}`]
+let bootstrap = testKafka() ?? ''
+const parameters = (): string[] => ['run', '--source', database.url, '--log', `kafka://${bootstrap}`]
 const topic = (): string => `${database.name}.public.item`
 
 /** Publishes what is there and what is changed then, and stops. */
@@ -61,7 +66,7 @@ async function requireMended(): Promise<void> {
   evert.process.kill('SIGTERM')
   expect(await evert.ended).toMatchObject({ code: 0 })
   const rows = new Map<number, number>()
-  for (const { key, value } of await consume(testKafka() ?? '', [topic()])) {
+  for (const { key, value } of await consume(bootstrap, [topic()])) {
     const { id } = JSON.parse(key ?? '')
     if (value === null) rows.delete(id)
     else if (JSON.parse(value).op !== 'd') rows.set(id, JSON.parse(value).after.n)
@@ -97,6 +102,30 @@ describeKafka('the log has lost', () => {
     await admin.createTopics({ waitForLeaders: true, topics: [{ topic: topic(), numPartitions: 2 }] })
     await requireRefusal('TOPIC_REPLACED', /was written by this pipeline, then deleted and created again/)
     await requireMended()
+  })
+
+  it('the end of a partition, as after an unclean election', async () => {
+    const data = mkdtempSync(join(tmpdir(), 'evert-kafka-data-'))
+    const kafka = await startKafka({ settings: { 'log.dirs': data } })
+    bootstrap = kafka.bootstrap
+    try {
+      await published('update item set n = 1')
+      await kafka.brokers[0]?.kill('SIGKILL')
+      const partition = join(data, `${topic()}-1`)
+      for (const file of readdirSync(partition)) {
+        if (file.endsWith('.log'))
+          truncateSync(join(partition, file), Math.floor(statSync(join(partition, file)).size / 2))
+        else if (/\.(index|timeindex|snapshot)$/.test(file)) rmSync(join(partition, file))
+      }
+      await kafka.brokers[0]?.start()
+      await requireRefusal('TOPIC_TRUNCATED', /topic ".*" partition 1 was written up to offset \d+, and ends at \d+/)
+      await requireMended()
+    } finally {
+      bootstrap = testKafka() ?? ''
+      await killAll()
+      await kafka.stop()
+      rmSync(data, { recursive: true, force: true })
+    }
   })
 
   it('its progress', async () => {
