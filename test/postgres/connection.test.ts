@@ -126,6 +126,18 @@ describe('sslmode', () => {
     rmSync(dirname(other.certFile), { recursive: true })
   })
 
+  it('a certificate that has expired is refused, and said to have', async () => {
+    const expired = makeCertificate(-1)
+    const { certFile, keyFile } = expired
+    const late = await startPostgres({ settings: { ssl: 'on', ssl_cert_file: certFile, ssl_key_file: keyFile } })
+    const verified = `sslmode=verify-full&sslrootcert=${encodeURIComponent(certFile)}`
+    await expect(to(late, 'postgres@localhost', verified)).rejects.toEqual(
+      refused('POSTGRES_TLS', /certificate has expired/),
+    )
+    await late.stop()
+    rmSync(dirname(certFile), { recursive: true })
+  })
+
   it('finds root.crt in ~/.postgresql', async () => {
     const other = mkdtempSync(join(tmpdir(), 'evert-home-'))
     const options = connectionOptions(
