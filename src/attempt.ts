@@ -2,7 +2,7 @@
  * Attempt: everything between a start and the first change. It takes the slot, which is the lock of a pipeline; then fences earlier
  * writers; then reads the progress back and compares it with the server. Nothing is acknowledged before all of that agrees.
  */
-import { setTimeout as delay } from 'node:timers/promises'
+import { assert } from './base/assert.js'
 import { EvertError } from './base/errors.js'
 import type { Logger } from './base/logger.js'
 import type { OnCommit } from './bridge.js'
@@ -26,21 +26,22 @@ import { CopySocket } from './postgres/copy-socket.js'
 import { createPublication, inspectPublication, publicationStatement } from './postgres/publication.js'
 import { type BatchLimits, ReplicationStream } from './postgres/replication-stream.js'
 import { identifySystem, inspectServer, requireServer, type Server } from './postgres/server.js'
+import { type CreatedSlot, createSlot, inspectSlot } from './postgres/slot.js'
 import {
-  blockingTransactions,
-  cancelBackend,
-  type CreatedSlot,
-  createSlot,
-  describeHolder,
-  inspectSlot,
-  requireSlot,
-  type Slot,
-} from './postgres/slot.js'
-import { resume } from './resume.js'
+  type CreateOptions,
+  createMissingSlot,
+  replaceSlot,
+  requireOwnSlot,
+  sayWhatIsWaitedFor,
+  standBy,
+} from './pipeline-slot.js'
+import { lastLsn, progressOrNull, requireBeyond, tableTopics, tellGap } from './loss.js'
+import { KeySet } from './key-set.js'
+import { type OnLoss, resume } from './resume.js'
 import { SnapshotReader } from './postgres/snapshot.js'
 import type { TablePatterns } from './postgres/table-patterns.js'
 import type { RelationMemory } from './postgres/tables.js'
-import { ProgressKeeper, readProgress } from './progress.js'
+import type { ProgressKeeper } from './progress.js'
 
 export interface PipelineOptions {
   readonly name: string
@@ -51,6 +52,7 @@ export interface PipelineOptions {
   /** Opened anew by every attempt. */
   readonly openLog: () => Promise<Log>
   readonly snapshot: 'initial' | 'none'
+  readonly onLoss: OnLoss
   readonly limits: BatchLimits
   readonly values: ValueOptions
   readonly envelope: Envelope
@@ -66,6 +68,10 @@ export interface PipelineOptions {
 }
 
 export interface AttemptOptions extends PipelineOptions {
+  /** That another writer took the pipeline over, where that ended the attempt before. */
+  readonly fenced: EvertError | null
+  /** What the attempt before found to be gone, where all rows are to be published again. */
+  readonly loss: EvertError | null
   /** Everything that a start can check is right, and another process has the slot. */
   readonly onStandby: () => void
 }
@@ -80,11 +86,18 @@ export interface Attempt {
     readonly reader: SnapshotReader
     readonly lsn: Lsn
   } | null
+  /** What the log holds rows of, where a snapshot is to tell which are gone: asked for when nothing but the snapshot is left to publish. */
+  keysInLog(): Promise<KeySet | null>
   close(): Promise<void>
 }
 
-/** How often a standby looks whether the slot is free. */
-const STANDBY_MS = 500
+/** A server that does not answer a question within it is lost. */
+const QUERY_TIMEOUT_MS = 20_000
+/**
+ * After so long without a word from us the server ends our session and frees the slot: a process that hangs, or whose network is gone,
+ * keeps nobody waiting for longer. Where the server's own wal_sender_timeout is shorter, that counts.
+ */
+const WAL_SENDER_TIMEOUT_MS = 10_000
 
 /** Closes what was opened, last first, and all of it: the first error is thrown at the end. */
 class Closers {
@@ -118,43 +131,48 @@ export async function startAttempt(options: AttemptOptions): Promise<Attempt> {
   }
 }
 
-async function start(options: AttemptOptions, closers: Closers): Promise<Attempt> {
-  const { signal, name } = options
-  const connection = closers.add(await connect(options.connection, { kind: 'ordinary', signal }), (c) => c.close())
+async function start(asked: AttemptOptions, closers: Closers): Promise<Attempt> {
+  const { signal, name } = asked
+  const request = { kind: 'ordinary', signal, queryTimeoutMs: QUERY_TIMEOUT_MS } as const
+  const connection = closers.add(await connect(asked.connection, request), (c) => c.close())
+  // Of several hosts, everything that follows is about the one that answered.
+  const options = { ...asked, connection: { ...asked.connection, hosts: [connection.at] } }
   const server = await inspectServer(connection)
   requireServer(server, options.connection)
   const tables = await tablesToPublish(options, connection, server)
   const log = closers.add(await options.openLog(), (l) => l.close())
-  // Nothing is written yet that a stop would have to wait for.
-  const abandon = (): void => void log.close().catch(() => undefined)
-  signal.addEventListener('abort', abandon, { once: true })
-  await log.createTopics(tables.map((table) => topicRequest(name, table.relation)))
-  signal.removeEventListener('abort', abandon)
-  signal.throwIfAborted()
-
+  // A standby that cannot reach the log is none.
+  await log.topics(`${name}.`)
   await standBy(options, connection)
-  const replication = await openReplication(options, closers)
-  const identity = await identifySystem(replication.connection)
-  const created = await createMissingSlot({ ...options, connection, replication, log, tables, server })
+  await prepareTopics(options, log, tables)
+  const walSenderTimeoutMs = Math.min(server.walSenderTimeoutMs || WAL_SENDER_TIMEOUT_MS, WAL_SENDER_TIMEOUT_MS)
+  const { socket, replication } = await openReplication(options, { closers, walSenderTimeoutMs })
+  const identity = await identifySystem(replication)
+  const at = { connection, replication, identity, log, tables, server }
+  const created = options.loss === null ? await createMissingSlot(options, at) : await mend(options, at)
   const reader = created === null ? null : await adopt(options, created.snapshotName, closers)
   const stream = closers.add(
-    new ReplicationStream(replication.socket, replication.connection, {
+    new ReplicationStream(socket, replication, {
       ...options,
-      walSenderTimeoutMs: server.walSenderTimeoutMs,
+      walSenderTimeoutMs,
+      isAlive: async () => (await inspectSlot(connection, options.slot))?.activePid === replication.processId,
     }),
     (s) => s.close(),
   )
   await stream.open()
 
-  const writer = closers.add(await log.openWriter({ name, signal }), (w) => w.close())
+  const writer = closers.add(await log.openWriter({ name, signal, accept: options.loss !== null }), (w) => w.close())
   const slot = await requireOwnSlot(options, connection)
-  const progress = resume(options, { identity, slot, created, writer })
-  const wanted = progress.state.snapshot === 'running'
+  const progress = resume(options, { identity, slot, created, writer, loss: options.loss })
+  const wanted = progress.state.snapshot === 'running' || progress.state.snapshot === 'again'
   if (wanted && created === null) requireSelect(tables, server.role)
-  const snapshot = wanted ? await openSnapshot(options, { connection, closers, reader, created }) : null
+  const snapshot = wanted ? await openSnapshot(options, { ...at, closers, reader, created }) : null
   if (!wanted) reader?.close()
+  if (options.loss !== null && created !== null) await tellOf(options, writer, created)
+  const again = progress.state.snapshot === 'again'
   return {
     stream,
+    keysInLog: async () => (again ? await keysInLog(options, { log, tables, closers }) : null),
     writer,
     progress,
     relations: {
@@ -168,11 +186,68 @@ async function start(options: AttemptOptions, closers: Closers): Promise<Attempt
   }
 }
 
+async function prepareTopics(
+  { name, loss, signal }: AttemptOptions,
+  log: Log,
+  tables: readonly PublishedTable[],
+): Promise<void> {
+  const requests = tables.map((table) => topicRequest(name, table.relation))
+  const topics = requests.map((request) => request.name)
+  // Nothing is written yet that a stop would have to wait for.
+  const abandon = (): void => void log.close().catch(() => undefined)
+  signal.addEventListener('abort', abandon, { once: true })
+  try {
+    // A topic that is gone must not be made anew without a word.
+    if (loss === null) await log.requireWhole({ name, topics, signal })
+    await log.createTopics(requests)
+  } finally {
+    signal.removeEventListener('abort', abandon)
+  }
+  signal.throwIfAborted()
+}
+
 function topicRequest(pipeline: string, relation: Relation): { name: string; keyed: boolean } {
   return {
     name: tableTopic(pipeline, relation.schema, relation.table),
     keyed: relation.columns.some((column) => column.key),
   }
+}
+
+/** After a loss: a new slot, if what is published from there comes behind what the log has. */
+async function mend(options: AttemptOptions, at: CreateOptions): Promise<CreatedSlot> {
+  const { name, loss, signal } = options
+  assert(loss !== null, 'there is a loss to mend')
+  const state = progressOrNull(name, await at.log.readProgress({ name, signal }))
+  const last = state?.endLsn ?? (await lastLsn(at.log, await tableTopics(at.log, name), signal))
+  requireBeyond(loss, { last, walEnd: at.identity.walEnd, name })
+  return await replaceSlot(options, at)
+}
+
+async function tellOf(
+  options: AttemptOptions,
+  writer: LogWriter,
+  { consistentPoint: lsn }: CreatedSlot,
+): Promise<void> {
+  const { name, loss, logger } = options
+  assert(loss !== null, 'there is a loss to tell of')
+  const state = progressOrNull(name, writer.progress)
+  await tellGap(writer, { name, loss, state, lsn, timeUs: BigInt(Date.now()) * 1000n })
+  const from = state === null ? null : formatLsn(state.endLsn)
+  logger.warn({ code: loss.code, from, to: formatLsn(lsn) }, 'changes are gone: all rows are published again')
+}
+
+async function keysInLog(
+  { name, signal }: PipelineOptions,
+  {
+    log,
+    tables,
+    closers,
+  }: { readonly log: Log; readonly tables: readonly PublishedTable[]; readonly closers: Closers },
+): Promise<KeySet> {
+  const keys = closers.add(new KeySet(), (set) => set.close())
+  const names = new Set(tables.map(({ relation }) => topicRequest(name, relation).name))
+  for (const topic of await tableTopics(log, name)) if (names.has(topic.name)) await keys.addTopic(log, topic, signal)
+  return keys
 }
 
 /** The publication, created if it is missing, and those of its tables that --tables matches. */
@@ -184,6 +259,12 @@ async function tablesToPublish(
   const { publication, patterns, logger } = options
   if ((await inspectPublication(connection, publication)) === null) {
     const statement = await publicationStatement(connection, { publication, patterns, server })
+    if (server.inRecovery) {
+      throw new EvertError('POSTGRES_STANDBY', {
+        message: `publication "${publication}" does not exist, and a standby cannot create it`,
+        hint: `on the primary: ${statement.trim()}`,
+      })
+    }
     await createPublication(connection, statement)
     logger.info({ publication }, 'publication created')
   }
@@ -205,90 +286,15 @@ async function tablesToPublish(
   return tables
 }
 
-/** Waits while another process has the slot. */
-async function standBy(options: AttemptOptions, connection: Connection): Promise<void> {
-  const { slot: name, logger, signal } = options
-  let said = false
-  for (;;) {
-    signal.throwIfAborted()
-    const slot = await inspectSlot(connection, name)
-    if (slot !== null) requireSlot(slot, options.connection.database)
-    if (slot === null || slot.activePid === null) return
-    if (!said) logger.info({ slot: name, holder: await describeHolder(connection, slot.activePid) }, 'standing by')
-    said = true
-    options.onStandby()
-    await delay(STANDBY_MS, undefined, { signal })
-  }
-}
-
-interface Replication {
-  readonly connection: Connection
-  readonly socket: CopySocket
-}
-
-async function openReplication(options: PipelineOptions, closers: Closers): Promise<Replication> {
+async function openReplication(
+  { connection: at, signal }: PipelineOptions,
+  { closers, walSenderTimeoutMs }: { readonly closers: Closers; readonly walSenderTimeoutMs: number },
+): Promise<{ readonly replication: Connection; readonly socket: CopySocket }> {
   const socket = new CopySocket()
-  const request = { kind: 'replication', signal: options.signal, rawSocket: () => socket.plain } as const
-  const connection = await connect(options.connection, request)
-  closers.add(connection, (c) => void c.socket.destroy())
-  return { connection, socket }
-}
-
-/** A pipeline without progress may make its slot; one that has progress and no slot has lost changes. Null where the slot is there. */
-async function createMissingSlot(options: CreateOptions): Promise<CreatedSlot | null> {
-  const { slot: name, log, connection, replication, logger, signal } = options
-  if ((await inspectSlot(connection, name)) !== null) return null
-  const state = readProgress(options.name, await log.readProgress({ name: options.name, signal }))
-  if (state !== null) {
-    throw new EvertError('SLOT_MISSING', {
-      message: `slot "${name}" is gone, but the log of pipeline "${options.name}" ends at ${formatLsn(state.endLsn)}: changes after it may be lost`,
-      hint: `evert drop --name ${options.name}, then evert run, starts over with a new snapshot`,
-    })
-  }
-  const exportSnapshot = options.snapshot === 'initial'
-  if (exportSnapshot) requireSelect(options.tables, options.server.role)
-  const created = await sayWhatIsWaitedFor(
-    options,
-    createSlot(replication.connection, { name, temporary: false, exportSnapshot }),
-  )
-  logger.info({ slot: name, lsn: formatLsn(created.consistentPoint) }, 'slot created')
-  return created
-}
-
-interface CreateOptions extends Omit<PipelineOptions, 'connection'> {
-  readonly connection: Connection
-  readonly replication: Replication
-  readonly log: Log
-  readonly tables: readonly PublishedTable[]
-  readonly server: Server
-}
-
-/** A slot's creation waits for every running transaction: say for whom, and end it with us, or the server would make the slot later. */
-async function sayWhatIsWaitedFor<T>(
-  options: {
-    connection: Connection
-    replication: { readonly connection: Connection }
-    logger: Logger
-    signal: AbortSignal
-  },
-  creation: Promise<T>,
-): Promise<T> {
-  const cancel = (): void => {
-    cancelBackend(options.connection, options.replication.connection.processId).catch(() => undefined)
-  }
-  options.signal.addEventListener('abort', cancel, { once: true })
-  const timer = setInterval(() => {
-    void blockingTransactions(options.connection).then(
-      (transactions) => options.logger.warn({ transactions }, 'the slot waits for transactions that are running'),
-      () => undefined,
-    )
-  }, 3000)
-  try {
-    return await creation
-  } finally {
-    clearInterval(timer)
-    options.signal.removeEventListener('abort', cancel)
-  }
+  const rawSocket = (): CopySocket['plain'] => socket.plain
+  const replication = await connect(at, { kind: 'replication', signal, rawSocket, walSenderTimeoutMs })
+  closers.add(replication, (c) => void c.socket.destroy())
+  return { replication, socket }
 }
 
 async function adopt(
@@ -300,14 +306,6 @@ async function adopt(
   return closers.add(await SnapshotReader.open({ ...options, snapshotName }), (r) => r.close())
 }
 
-/** The slot again, now that nobody else can move it. */
-async function requireOwnSlot(options: PipelineOptions, connection: Connection): Promise<Slot> {
-  const slot = await inspectSlot(connection, options.slot)
-  if (slot === null)
-    throw new EvertError('SLOT_MISSING', { message: `slot "${options.slot}" was dropped while it was in use` })
-  return slot
-}
-
 /**
  * The snapshot to publish: that of the slot just made, or, where the slot is older (evert init made it, or a first snapshot was
  * interrupted), one of a temporary slot; the stream is then published up to it first, so that no change is lost between them.
@@ -315,10 +313,11 @@ async function requireOwnSlot(options: PipelineOptions, connection: Connection):
 async function openSnapshot(
   options: PipelineOptions,
   at: {
-    connection: Connection
-    closers: Closers
-    reader: SnapshotReader | null
-    created: CreatedSlot | null
+    readonly connection: Connection
+    readonly server: Server
+    readonly closers: Closers
+    readonly reader: SnapshotReader | null
+    readonly created: CreatedSlot | null
   },
 ): Promise<Attempt['snapshot']> {
   if (at.reader !== null && at.created !== null) {
@@ -327,11 +326,10 @@ async function openSnapshot(
   }
   const replication = await connect(options.connection, { kind: 'replication', signal: options.signal })
   try {
-    const slot = { name: `evert_snapshot_${replication.processId}`, temporary: true, exportSnapshot: true }
-    const { consistentPoint, snapshotName } = await sayWhatIsWaitedFor(
-      { ...options, connection: at.connection, replication: { connection: replication } },
-      createSlot(replication, slot),
-    )
+    const name = `evert_snapshot_${replication.processId}`
+    const slot = { name, temporary: true, exportSnapshot: true, failover: false }
+    const creation = createSlot(replication, slot)
+    const { consistentPoint, snapshotName } = await sayWhatIsWaitedFor(options, { ...at, replication }, creation)
     const reader = await adopt(options, snapshotName, at.closers)
     if (reader === null)
       throw new EvertError('PROTOCOL', { message: 'the server exported no snapshot with its temporary slot' })

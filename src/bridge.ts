@@ -7,7 +7,7 @@
 import type { EndLsn, Lsn } from './event/lsn.js'
 import type { FilledRecords, LogWriter } from './log/log.js'
 import type { Batch, ChangesRequest } from './postgres/replication-stream.js'
-import type { ProgressKeeper } from './progress.js'
+import type { ProgressKeeper, ProgressState } from './progress.js'
 
 /** The stream's side, as the bridge needs it. */
 export interface Source {
@@ -52,12 +52,13 @@ export async function copySnapshot(options: {
   const { rows, writer, progress } = options
   // Where the stream had nothing of ours up to a later LSN, that one stands: progress never goes back.
   const endLsn = options.lsn > progress.state.endLsn ? options.lsn : progress.state.endLsn
-  const append = async (filled: FilledRecords, state: 'running' | 'complete'): Promise<void> => {
+  const { snapshot: running } = progress.state
+  const append = async (filled: FilledRecords, state: ProgressState['snapshot']): Promise<void> => {
     const { records, bytes } = filled
     await writer.append(filled, progress.at(endLsn, state))
     options.onCommit({ records, bytes, endLsn })
   }
-  for await (const filled of rows) await append(filled, 'running')
+  for await (const filled of rows) await append(filled, running)
   await append(cutBoth(options), 'complete')
 }
 

@@ -38,7 +38,7 @@ export const OPTIONS = [
     secret: true,
     help: 'the database to read',
     prose:
-      'Several hosts are tried in turn (h1:5432,h2:5432). Parameters are those of libpq: sslmode, sslrootcert, sslcert, sslkey, connect_timeout, application_name. Where it is not given, PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and ~/.pgpass count.',
+      'Several hosts are tried in turn (h1:5432,h2:5432), and the primary among them is taken. Parameters are those of libpq: sslmode, sslrootcert, sslcert, sslkey, connect_timeout, target_session_attrs, application_name. Where it is not given, PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and ~/.pgpass count.',
   },
   {
     name: 'log',
@@ -91,6 +91,16 @@ export const OPTIONS = [
     help: 'whether the rows that are there are published first',
     prose:
       'It counts at the first start only. Until the snapshot is in the log, Postgres keeps the WAL that is written meanwhile.',
+  },
+  {
+    name: 'on-loss',
+    commands: ['run'],
+    value: 'stop | resnapshot',
+    schema: z.enum(['stop', 'resnapshot']),
+    default: 'stop',
+    help: 'what to do where changes are gone for good: the slot, its WAL, a topic',
+    prose:
+      'stop ends evert with exit code 3 and says what is missing. resnapshot makes a new slot, records the gap as an event on the topic NAME.notification, publishes the rows of all tables again, and a delete for each key that the log holds and its table does not. What happened to a row within the gap stays unknown.',
   },
   {
     name: 'partitions',

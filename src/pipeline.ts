@@ -5,9 +5,10 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { EvertError, isRetriable } from './base/errors.js'
 import type { Logger } from './base/logger.js'
-import { type Attempt, startAttempt } from './attempt.js'
+import { type Attempt, type AttemptOptions, startAttempt } from './attempt.js'
 import { bridge, copySnapshot, cutBoth, type OnCommit } from './bridge.js'
 import { formatLsn } from './event/lsn.js'
+import { isLoss } from './loss.js'
 import type { PipelineOptions } from './attempt.js'
 
 const BACKOFF_FIRST_MS = 200
@@ -21,6 +22,8 @@ export async function runPipeline(options: PipelineOptions): Promise<void> {
   const startedMs = performance.now()
   let worked = false
   let failures = 0
+  let fenced: EvertError | null = null
+  let loss: EvertError | null = null
   const onWorking = (): void => {
     worked = true
   }
@@ -30,9 +33,21 @@ export async function runPipeline(options: PipelineOptions): Promise<void> {
   }
   while (!signal.aborted) {
     try {
-      await attempt({ ...options, onCommit }, onWorking)
+      await attempt({ ...options, onCommit }, { fenced, loss, onWorking })
     } catch (error) {
       if (signal.aborted) return
+      if (error !== fenced && error instanceof EvertError && error.code === 'LOG_FENCED') {
+        logger.warn({ code: error.code }, `${error.message}; standing by for it`)
+        fenced = error
+        continue
+      }
+      fenced = null
+      if (loss === null && isLoss(error) && options.onLoss === 'resnapshot') {
+        logger.error({ code: error.code }, error.message)
+        loss = error
+        continue
+      }
+      loss = null
       const hopeless = !worked && performance.now() - startedMs > GIVE_UP_MS
       if (!isRetriable(error) || hopeless) throw error
       await backOff(error as EvertError, failures++, { logger, signal })
@@ -52,8 +67,11 @@ async function backOff(
   await delay(waitMs, undefined, { signal: options.signal }).catch(() => undefined)
 }
 
-async function attempt(options: PipelineOptions, onWorking: () => void): Promise<void> {
-  const started = await startAttempt({ ...options, onStandby: onWorking })
+async function attempt(
+  options: PipelineOptions,
+  { onWorking, ...found }: Pick<AttemptOptions, 'fenced' | 'loss'> & { readonly onWorking: () => void },
+): Promise<void> {
+  const started = await startAttempt({ ...options, ...found, onStandby: onWorking })
   onWorking()
   try {
     await publish(started, options)
@@ -89,6 +107,7 @@ async function publish(started: Attempt, options: PipelineOptions): Promise<void
     if (progress.state.endLsn < snapshot.lsn) await bridge({ ...common, until: snapshot.lsn })
     if (signal.aborted) return
     const { reader, lsn } = snapshot
+    const keys = await started.keysInLog()
     const rows = reader.rows({
       lsn,
       pipeline: name,
@@ -96,7 +115,8 @@ async function publish(started: Attempt, options: PipelineOptions): Promise<void
       values: options.values,
       envelope: options.envelope,
       largeValues: options.largeValues,
-      sink: writer.sink,
+      sink: keys === null ? writer.sink : keys.seenBy(writer.sink),
+      gone: (topic) => keys?.left(topic) ?? [],
       cut: () => cutBoth(started),
       batchBytes: limits.bytes,
       timeUs: common.nowUs(),

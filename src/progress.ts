@@ -26,9 +26,17 @@ const stored = z.object({
   slot: z.string(),
   /** Everything that committed before it is in the log. */
   endLsn: lsn,
-  /** A snapshot is `running` from its first row to its last; what it published is published again if it was interrupted. */
-  snapshot: z.enum(['none', 'running', 'complete']),
+  /**
+   * A snapshot is `running` from its first row to its last; what it published is published again if it was interrupted. One that is
+   * published `again` after a loss also tells of the rows that are gone.
+   */
+  snapshot: z.enum(['none', 'running', 'again', 'complete']),
+  writtenAt: z.string().nullable().default(null),
 })
+
+/** What to type where changes are gone. */
+export const AFTER_LOSS =
+  'evert run --on-loss resnapshot records the gap in the log and publishes all rows again, with deletes for those that are gone'
 
 /** Where a pipeline is, and in which server that means something. */
 export interface ProgressState {
@@ -37,7 +45,9 @@ export interface ProgressState {
   readonly database: string
   readonly slot: string
   readonly endLsn: EndLsn
-  readonly snapshot: 'none' | 'running' | 'complete'
+  readonly snapshot: 'none' | 'running' | 'again' | 'complete'
+  /** When this was written, for people; null where an earlier version did not say. */
+  readonly writtenAt: string | null
 }
 
 /** Null where the pipeline has never written. Error: PROGRESS_INVALID. */
@@ -62,21 +72,23 @@ export function readProgress(name: string, progress: Progress): ProgressState | 
 function invalid(name: string, why: string): EvertError {
   return new EvertError('PROGRESS_INVALID', {
     message: `the progress of pipeline "${name}" in the log cannot be read: ${why}`,
-    hint: `it was written by another version of evert or by another program; evert drop --name ${name} starts over, with a new snapshot`,
+    hint: `it was written by another version of evert or by another program; ${AFTER_LOSS}`,
   })
 }
 
 /** Progress in the making: the state, and entries that the next commit takes along. */
 export class ProgressKeeper {
   #state: ProgressState
+  readonly #now: () => Date
   readonly #relations = new Map<string, RelationDescription>()
   /** Entries whose records are still in the sink. */
   readonly #added = new Map<string, Buffer>()
   /** Entries whose records have been cut out of it. */
   readonly #cut = new Map<string, Buffer>()
 
-  constructor(state: ProgressState, remembered: Progress) {
+  constructor(state: ProgressState, remembered: Progress, now: () => Date) {
     this.#state = state
+    this.#now = now
     for (const [entry, value] of remembered) {
       if (entry.startsWith(RELATION_ENTRY))
         this.#relations.set(entry, JSON.parse(value.toString()) as RelationDescription)
@@ -95,7 +107,7 @@ export class ProgressKeeper {
 
   /** The entries of a commit that brings the log to endLsn. */
   at(endLsn: Lsn, snapshot = this.#state.snapshot): Progress {
-    this.#state = { ...this.#state, endLsn, snapshot }
+    this.#state = { ...this.#state, endLsn, snapshot, writtenAt: this.#now().toISOString() }
     const value = { version: 1, ...this.#state, endLsn: formatLsn(endLsn) }
     const entries = new Map([[ENTRY, Buffer.from(JSON.stringify(value))], ...this.#cut])
     this.#cut.clear()

@@ -32,6 +32,7 @@ export const ERRORS = {
   POSTGRES_ENCODING: failed('the database does not know the encoding of its own text'),
   KEY_UNKNOWN: failed('the key that a table had at a point of the stream cannot be known any more'),
   POSTGRES_VERSION: failed('the server is older than Postgres 14'),
+  POSTGRES_STANDBY: failed('a standby cannot do what evert needs of it'),
   POSTGRES_PERMISSION: failed('the user lacks a right in Postgres'),
   POSTGRES_QUERY: failed('Postgres refused a statement'),
   WAL_LEVEL: failed('the server does not run with wal_level=logical'),
@@ -52,6 +53,10 @@ export const ERRORS = {
   SERVER_BEHIND: loss('the server does not have the WAL that the log was written from'),
   SERVER_FOREIGN: loss('the progress in the log belongs to another Postgres server'),
   PROGRESS_INVALID: loss('the progress in the log cannot be read'),
+  PROGRESS_MISSING: loss('topics hold records of the pipeline, but the log has no progress of it'),
+  TOPIC_LOST: loss('a topic that the pipeline has written is gone'),
+  TOPIC_REPLACED: loss('a topic that the pipeline has written was deleted and created again'),
+  TOPIC_TRUNCATED: loss('a topic holds less than the pipeline has written'),
 
   // The log
   LOG_UNREACHABLE: unavailable('no broker of --log answers'),

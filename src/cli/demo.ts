@@ -141,6 +141,7 @@ function startBridge({ config, logger, openLog, name, url }: Play): Bridge {
     connection: connectionOptions(url, {}, 'postgres'),
     openLog,
     snapshot: 'initial',
+    onLoss: 'stop',
     limits: { bytes: config['batch-bytes'] ?? 1 << 20, ageMs: 0 },
     values: DEFAULT_VALUES,
     envelope: EVERT,

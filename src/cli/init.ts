@@ -7,7 +7,7 @@ import { type Connection, connect } from '../postgres/connection.js'
 import { describeServer } from '../postgres/connection-options.js'
 import { createPublication, inspectPublication, publicationStatement } from '../postgres/publication.js'
 import { inspectServer, requireServer, type Server } from '../postgres/server.js'
-import { createPlainSlot, inspectSlot, requireSlot } from '../postgres/slot.js'
+import { canFailOver, createPlainSlot, inspectSlot, requireSlot } from '../postgres/slot.js'
 import { tablePatterns } from '../postgres/table-patterns.js'
 import type { CommandContext, RunCommand } from './command.js'
 import { type PipelineNames, pipelineNames } from './pipeline-options.js'
@@ -54,7 +54,7 @@ async function takeSteps(
   ]
   if (steps.every(({ state }) => state !== 'left to do')) {
     steps.push(await attempt('select', () => select(connection, names, server)))
-    steps.push(await attempt('slot', () => slot(connection, names)))
+    steps.push(await attempt('slot', () => slot(connection, names, server)))
   } else {
     // A slot keeps WAL from the moment it exists: it comes when nothing else is missing.
     steps.push({ step: 'slot', state: 'left to do', detail: `"${names.slot}" is created when the rest is there` })
@@ -105,13 +105,13 @@ async function select(connection: Connection, names: PipelineNames, server: Serv
   return { state: 'found', detail: `role "${server.role}" may read ${tables.length} tables` }
 }
 
-async function slot(connection: Connection, names: PipelineNames): Promise<Found> {
+async function slot(connection: Connection, names: PipelineNames, server: Server): Promise<Found> {
   const there = await inspectSlot(connection, names.slot)
   if (there !== null) {
     requireSlot(there, names.connection.database)
     return { state: 'found', detail: `"${names.slot}", confirmed up to ${formatLsn(there.confirmedFlushLsn)}` }
   }
-  const lsn = await createPlainSlot(connection, names.slot)
+  const lsn = await createPlainSlot(connection, names.slot, canFailOver(server))
   return { state: 'created', detail: `"${names.slot}" at ${formatLsn(lsn)}; it keeps WAL from now on` }
 }
 

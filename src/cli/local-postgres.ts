@@ -29,6 +29,8 @@ export interface LocalPostgresOptions {
   readonly settings?: Readonly<Record<string, string>>
   /** Lines of pg_hba.conf in front of the one that trusts everybody on loopback. */
   readonly hba?: readonly string[]
+  /** Fills the data directory, which does not exist yet; without it, initdb makes a new one. */
+  readonly fill?: (dataDirectory: string) => Promise<void>
   /** Out of reach of the Ctrl-C that the terminal sends to this process and its children. */
   readonly ownProcessGroup?: boolean
 }
@@ -67,7 +69,14 @@ export async function startLocalPostgres(options: LocalPostgresOptions): Promise
   const native = usableBinaries(options.native, user, folder)
   if (user !== null) chownSync(folder, user.uid, user.gid)
   const dataDirectory = join(folder, 'data')
-  run(native, 'initdb', ['-D', dataDirectory, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--no-locale', '-N'], user)
+  if (options.fill === undefined) {
+    run(
+      native,
+      'initdb',
+      ['-D', dataDirectory, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--no-locale', '-N'],
+      user,
+    )
+  } else await options.fill(dataDirectory)
   const port = await freePort()
   const settings = { ...SETTINGS, port: String(port), unix_socket_directories: folder, ...options.settings }
   const lines = Object.entries(settings).map(([name, value]) => `${name} = '${value.replaceAll("'", "''")}'`)

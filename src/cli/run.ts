@@ -16,6 +16,7 @@ export const run: RunCommand = async ({ config, logger, signal }) => {
     patterns: tablePatterns(config.tables ?? '*'),
     openLog,
     snapshot: config.snapshot ?? 'initial',
+    onLoss: config['on-loss'] ?? 'stop',
     limits: { bytes: config['batch-bytes'] ?? 0, ageMs: config['batch-age'] ?? 0 },
     values: valueOptions(config),
     envelope: envelopeOf(config, names),

@@ -47,3 +47,8 @@ export function messageTopic(pipeline: string): string {
 export function schemaTopic(pipeline: string): string {
   return `${pipeline}.schema`
 }
+
+/** Where machines are told what happens to a pipeline. */
+export function notificationTopic(pipeline: string): string {
+  return `${pipeline}.notification`
+}

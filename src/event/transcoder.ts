@@ -259,7 +259,30 @@ export class Transcoder {
       this.#writeDelete(table, high, low, old, kind, keyHeader)
       return
     }
-    if (record.keyStart === NO_KEY || heads === null) return
+    if (record.keyStart !== NO_KEY && heads !== null) this.#tombstone(table, record)
+  }
+
+  /** A delete of which only the key is known, as an earlier event had it. */
+  deleteKey(table: CompiledTable, high: number, low: number, key: Buffer): void {
+    const out = this.#reserve(table.constantBytes + 2 * key.length)
+    const { heads } = table
+    let at = 0
+    if (heads !== null) {
+      at = writeConstant(heads.d.before, out, 0)
+      at += key.copy(out, at)
+      at = writeConstant(heads.d.between, out, at)
+      at = writeBytes(JSON_NULL, 0, 4, out, at)
+      at = this.#writeSource(table.source, high, low, out, at)
+    }
+    const record = this.#event(heads === null ? -1 : 0, at)
+    record.headers = this.#headers('d', null, null, null)
+    record.keyStart = at
+    record.keyEnd = at + key.copy(out, at)
+    this.#sink.append(table.topic, record)
+    if (heads !== null) this.#tombstone(table, record)
+  }
+
+  #tombstone(table: CompiledTable, record: EncodedRecord): void {
     record.headers = null
     record.valueStart = -1
     record.valueEnd = -1

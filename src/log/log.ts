@@ -66,8 +66,24 @@ export interface PartitionOffsets {
 }
 
 export interface Log {
-  /** Fences every earlier writer of that name and reads back its progress. */
-  openWriter(options: { readonly name: string; readonly signal: AbortSignal }): Promise<LogWriter>
+  /**
+   * Fences every earlier writer of that name and reads back its progress. After a loss that was told of, `accept` takes what the log has
+   * now for what it should have.
+   */
+  openWriter(options: {
+    readonly name: string
+    readonly signal: AbortSignal
+    readonly accept?: boolean
+  }): Promise<LogWriter>
+  /**
+   * Whether those topics still hold what the pipeline has written, as far as its progress remembers. Asked while nobody else writes: it
+   * may fence. Errors: PROGRESS_MISSING, TOPIC_LOST, TOPIC_REPLACED, TOPIC_TRUNCATED.
+   */
+  requireWhole(options: {
+    readonly name: string
+    readonly topics: readonly string[]
+    readonly signal: AbortSignal
+  }): Promise<void>
   /** Progress without fencing anybody, for read-only commands. */
   readProgress(options: { readonly name: string; readonly signal: AbortSignal }): Promise<Progress>
   /** Names of the pipelines that have written into this log, sorted. */

@@ -5,6 +5,7 @@
 import pg from 'pg'
 import { type ErrorCode, EvertError } from '../base/errors.js'
 import { type ConnectionOptions, describeHost, describeServer } from './connection-options.js'
+import { passesByItself } from './server-error.js'
 import { quoteIdentifier } from './sql.js'
 import { isTlsError } from './tls.js'
 
@@ -67,7 +68,7 @@ function refusal(error: pg.DatabaseError, { user, database }: ConnectionOptions)
     }
   }
   if (state === '57P03') return { code: 'POSTGRES_UNREACHABLE', hint: 'it starts or stops: evert tries again' }
-  return { code: passes(state) ? 'POSTGRES_UNREACHABLE' : 'POSTGRES_QUERY' }
+  return { code: passesByItself(state) ? 'POSTGRES_UNREACHABLE' : 'POSTGRES_QUERY' }
 }
 
 /** Nobody has answered, or not as the protocol goes. */
@@ -90,7 +91,7 @@ export function queryError(error: unknown, options: ConnectionOptions): EvertErr
   const message = `${describeServer(options)}: ${messageOf(error)}`
   const state = sqlState(error)
   if (state === '42501') return new EvertError('POSTGRES_PERMISSION', { message, cause: error })
-  const code = state === '' || passes(state) ? 'POSTGRES_CONNECTION_LOST' : 'POSTGRES_QUERY'
+  const code = state === '' || passesByItself(state) ? 'POSTGRES_CONNECTION_LOST' : 'POSTGRES_QUERY'
   return new EvertError(code, { message, cause: error })
 }
 
@@ -98,11 +99,6 @@ export function queryError(error: unknown, options: ConnectionOptions): EvertErr
 export function sqlState(error: unknown): string {
   const cause = error instanceof EvertError ? error.cause : error
   return cause instanceof pg.DatabaseError ? (cause.code ?? '') : ''
-}
-
-/** Classes that pass by themselves: connection, resources, operator intervention (shutdown, starting up), system. */
-function passes(state: string): boolean {
-  return /^(08|53|57|58)/.test(state)
 }
 
 /** A host with several addresses fails with an error for each, and no message of its own. */

@@ -6,6 +6,10 @@ import { nearest } from '../base/nearest.js'
 export const TLS_MODES = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'] as const
 export type TlsMode = (typeof TLS_MODES)[number]
 
+/** https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-TARGET-SESSION-ATTRS */
+export const SESSION_TARGETS = ['any', 'read-write', 'read-only', 'primary', 'standby', 'prefer-standby'] as const
+export type SessionTarget = (typeof SESSION_TARGETS)[number]
+
 export interface TlsFiles {
   readonly mode: TlsMode
   /** Null where none was given; `system` stands for the authorities that Node trusts. */
@@ -16,9 +20,17 @@ export interface TlsFiles {
   readonly folder: string | null
 }
 
+export interface Host {
+  /** One that begins with a slash is the folder of a Unix socket. */
+  readonly host: string
+  readonly port: number
+}
+
 export interface ConnectionOptions {
-  /** Tried in turn. A host that begins with a slash is the folder of a Unix socket. */
-  readonly hosts: readonly { readonly host: string; readonly port: number }[]
+  /** Tried in turn. */
+  readonly hosts: readonly Host[]
+  /** Which of them will do. */
+  readonly target: SessionTarget
   readonly user: string
   /** Null where none was given: the password file is asked for each host. */
   readonly password: string | null
@@ -45,6 +57,7 @@ const PARAMETERS = {
   sslcert: 'PGSSLCERT',
   sslkey: 'PGSSLKEY',
   connect_timeout: 'PGCONNECT_TIMEOUT',
+  target_session_attrs: 'PGTARGETSESSIONATTRS',
   application_name: 'PGAPPNAME',
   options: 'PGOPTIONS',
 } as const
@@ -59,9 +72,10 @@ const URL_FORM =
   'postgres://user:password@host:5432/database?sslmode=prefer; in a user name or password @ / ? : % are written %40 %2F %3F %3A %25'
 
 /**
- * What the URL leaves out comes from the environment (with HOME, for the files in it), and then from libpq's defaults, except that the
- * default host is localhost: where the socket is differs between builds. Error: OPTION_INVALID, which never repeats the URL, since it may
- * hold a password.
+ * What the URL leaves out comes from the environment (with HOME, for the files in it), and then from libpq's defaults, with two
+ * exceptions: the default host is localhost, since where the socket is differs between builds; and of several hosts the primary is
+ * taken, since a standby that answers first may be promoted later than the slot is gone. Error: OPTION_INVALID, which never repeats the
+ * URL, since it may hold a password.
  */
 export function connectionOptions(
   url: string | undefined,
@@ -72,8 +86,10 @@ export function connectionOptions(
   const get = (name: Parameter): string | null => given.get(name) || environment[PARAMETERS[name]] || null
   const home = environment['HOME'] || null
   const user = get('user') ?? osUser
+  const all = hosts(get('host') ?? 'localhost', get('port') ?? '5432')
   return {
-    hosts: hosts(get('host') ?? 'localhost', get('port') ?? '5432'),
+    hosts: all,
+    target: target(get('target_session_attrs') ?? (all.length > 1 ? 'primary' : 'any')),
     user,
     password: get('password'),
     passwordFile: get('passfile') ?? (home === null ? null : `${home}/.pgpass`),
@@ -97,7 +113,7 @@ export function describeServer(options: ConnectionOptions): string {
 }
 
 /** `host:port`, `[::1]:5432` */
-export function describeHost({ host, port }: { readonly host: string; readonly port: number }): string {
+export function describeHost({ host, port }: Host): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
 }
 
@@ -115,6 +131,12 @@ function tlsMode(text: string | null, rootCertFile: string | null): TlsMode {
     throw invalid(`sslmode "${mode}" is too weak for sslrootcert=system`, 'sslmode=verify-full')
   }
   return mode
+}
+
+function target(text: string): SessionTarget {
+  const known = SESSION_TARGETS.find((one) => one === text)
+  if (known !== undefined) return known
+  throw invalid(`target_session_attrs "${text}" is not known`, meant(text, SESSION_TARGETS))
 }
 
 function isTlsMode(mode: string): mode is TlsMode {
@@ -189,7 +211,7 @@ function decode(text: string): string {
 }
 
 /** One port for all hosts, or one for each; an empty one is the default. */
-function hosts(hostText: string, portText: string): { host: string; port: number }[] {
+function hosts(hostText: string, portText: string): Host[] {
   const names = hostText.split(',')
   const ports = portText.split(',').map((port) => (port === '' ? 5432 : Number(port)))
   if (ports.some((port) => !Number.isInteger(port) || port < 1 || port > 65535)) {

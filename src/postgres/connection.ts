@@ -4,7 +4,7 @@ import pg from 'pg'
 import { assert } from '../base/assert.js'
 import { EvertError } from '../base/errors.js'
 import { connectionError, queryError, sqlState } from './connection-error.js'
-import { type ConnectionOptions, describeHost } from './connection-options.js'
+import { type ConnectionOptions, describeHost, type Host, type SessionTarget } from './connection-options.js'
 import { readPassword } from './password-file.js'
 import { sql } from './sql.js'
 import { encryptions, isTlsError, isTlsMissing, tlsOptions } from './tls.js'
@@ -16,7 +16,7 @@ export interface Connection {
   readonly socket: net.Socket
   readonly encrypted: boolean
   /** The host that answered. */
-  readonly host: string
+  readonly at: Host
   readonly processId: number
   /** Errors: POSTGRES_QUERY, POSTGRES_PERMISSION, POSTGRES_CONNECTION_LOST. */
   query(text: string): Promise<Row[]>
@@ -30,6 +30,10 @@ export interface ConnectRequest {
   readonly signal: AbortSignal
   /** Makes the socket of a connection without TLS; with TLS Node's own is used. */
   readonly rawSocket?: () => net.Socket
+  /** A query that has no answer by then is given up, with its connection; unlimited where it is not given. */
+  readonly queryTimeoutMs?: number
+  /** Instead of the server's own wal_sender_timeout: the server ends the session of a client that is silent for so long. */
+  readonly walSenderTimeoutMs?: number
 }
 
 /**
@@ -53,33 +57,39 @@ const SESSION = [
 /** How long the server may take to close its end. */
 const CLOSE_MS = 1000
 
-interface Attempt {
-  readonly host: string
-  readonly port: number
+interface Attempt extends Host {
   readonly encrypted: boolean
 }
 
 /**
- * Tries the hosts in turn; one that answers and refuses ends the search, as in libpq. Errors: POSTGRES_UNREACHABLE,
- * POSTGRES_AUTHENTICATION, POSTGRES_TLS, REPLICATION_PERMISSION, SLOTS_EXHAUSTED; the signal's reason after an abort.
+ * Tries the hosts in turn until one is what target_session_attrs asks for; one that answers and refuses ends the search, as in libpq.
+ * Errors: POSTGRES_UNREACHABLE, POSTGRES_AUTHENTICATION, POSTGRES_TLS, REPLICATION_PERMISSION, SLOTS_EXHAUSTED; the signal's reason after
+ * an abort.
  */
 export async function connect(options: ConnectionOptions, request: ConnectRequest): Promise<Connection> {
   const failures: EvertError[] = []
-  for (const { host, port } of options.hosts) {
-    request.signal.throwIfAborted()
-    try {
-      return await connectToHost(options, request, { host, port })
-    } catch (error) {
+  const targets: SessionTarget[] = options.target === 'prefer-standby' ? ['standby', 'any'] : [options.target]
+  for (const target of targets) {
+    for (const host of options.hosts) {
       request.signal.throwIfAborted()
-      const failure = connectionError(error, { options, host, port })
-      failures.push(failure)
-      if (!failure.retry) break
+      try {
+        return await connectToHost({ ...options, target }, request, host)
+      } catch (error) {
+        request.signal.throwIfAborted()
+        const failure = connectionError(error, { options, ...host })
+        failures.push(failure)
+        if (!failure.retry) throw allOf(failures)
+      }
     }
   }
+  throw allOf(failures)
+}
+
+function allOf(failures: readonly EvertError[]): EvertError {
   const last = failures.at(-1)
   assert(last !== undefined, 'there is no host to connect to')
-  if (failures.length === 1) throw last
-  throw new EvertError(last.code, {
+  if (failures.length === 1) return last
+  return new EvertError(last.code, {
     message: failures.map(({ message }) => message).join('; '),
     ...(last.hint === undefined ? {} : { hint: last.hint }),
     cause: last.cause,
@@ -87,11 +97,7 @@ export async function connect(options: ConnectionOptions, request: ConnectReques
 }
 
 /** With TLS, without, or one after the other: the second way where the first was refused for being what it is. */
-async function connectToHost(
-  options: ConnectionOptions,
-  request: ConnectRequest,
-  at: { readonly host: string; readonly port: number },
-): Promise<Connection> {
+async function connectToHost(options: ConnectionOptions, request: ConnectRequest, at: Host): Promise<Connection> {
   const [first = false, second] = encryptions(options.tls.mode, at.host)
   try {
     return await connectOnce(options, request, { ...at, encrypted: first })
@@ -113,10 +119,13 @@ async function connectOnce(options: ConnectionOptions, request: ConnectRequest, 
   // A connection that ends while nobody is asking it anything is found out by the next query, or by who took its socket.
   client.on('error', () => undefined)
   const { connection } = client as unknown as ClientInternals
+  const reported = new Map<string, string>()
+  connection.on('parameterStatus', ({ parameterName, parameterValue }) => reported.set(parameterName, parameterValue))
   const onAbort = (): void => void connection.stream.destroy()
   request.signal.addEventListener('abort', onAbort, { once: true })
   try {
     await client.connect()
+    requireTarget(options.target, reported, attempt)
     if (request.kind === 'ordinary') await client.query(sql('session'))
     request.signal.throwIfAborted()
   } catch (error) {
@@ -128,8 +137,30 @@ async function connectOnce(options: ConnectionOptions, request: ConnectRequest, 
   return wrap(client, options, attempt)
 }
 
+/** What a server says of itself as it greets: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-ASYNC */
+function requireTarget(target: SessionTarget, reported: ReadonlyMap<string, string>, at: Host): void {
+  const standby = reported.get('in_hot_standby') === 'on'
+  const readOnly = standby || reported.get('default_transaction_read_only') === 'on'
+  const fits =
+    target === 'any' ||
+    (target === 'primary' && !standby) ||
+    (target === 'standby' && standby) ||
+    (target === 'read-write' && !readOnly) ||
+    (target === 'read-only' && readOnly)
+  if (fits) return
+  throw new EvertError('POSTGRES_UNREACHABLE', {
+    message: `${describeHost(at)} is a ${standby ? 'standby' : 'primary'}${readOnly && !standby ? ' that takes no writes' : ''}, and target_session_attrs=${target}`,
+    hint: 'evert waits for one that is; target_session_attrs=any in --source takes whichever answers first',
+  })
+}
+
 function clientConfig(options: ConnectionOptions, request: ConnectRequest, attempt: Attempt): pg.ClientConfig {
   const { host, port, encrypted } = attempt
+  const { walSenderTimeoutMs, queryTimeoutMs } = request
+  const settings = [
+    ...SESSION,
+    ...(walSenderTimeoutMs === undefined ? [] : [`wal_sender_timeout=${walSenderTimeoutMs}`]),
+  ]
   const config = {
     host,
     port,
@@ -141,11 +172,12 @@ function clientConfig(options: ConnectionOptions, request: ConnectRequest, attem
     ...(encrypted || request.rawSocket === undefined ? {} : { stream: request.rawSocket }),
     ...(request.kind === 'replication' ? { replication: 'database' } : {}),
     // The last one counts: what evert needs cannot be overridden.
-    options: `${options.sessionOptions} ${SESSION.map((setting) => `-c ${setting}`).join(' ')}`.trim(),
+    options: `${options.sessionOptions} ${settings.map((setting) => `-c ${setting}`).join(' ')}`.trim(),
     client_encoding: 'UTF8',
     application_name: options.applicationName,
     connectionTimeoutMillis: options.connectTimeoutMs,
     keepAlive: true,
+    ...(queryTimeoutMs === undefined ? {} : { query_timeout: queryTimeoutMs }),
     // Type parsers lose digits and microseconds: everything stays text.
     types: { getTypeParser: () => (text: string) => text },
   }
@@ -166,7 +198,13 @@ async function password(options: ConnectionOptions, { host, port }: Attempt): Pr
 
 /** What `pg` keeps to itself: the socket, and the backend's process id. */
 interface ClientInternals {
-  readonly connection: { readonly stream: net.Socket }
+  readonly connection: {
+    readonly stream: net.Socket
+    on(
+      event: 'parameterStatus',
+      listener: (message: { readonly parameterName: string; readonly parameterValue: string }) => void,
+    ): void
+  }
   readonly processID: number
 }
 
@@ -175,7 +213,7 @@ function wrap(client: pg.Client, options: ConnectionOptions, attempt: Attempt): 
   return {
     socket: connection.stream,
     encrypted: attempt.encrypted,
-    host: attempt.host,
+    at: { host: attempt.host, port: attempt.port },
     processId: processID,
     async query(text) {
       try {

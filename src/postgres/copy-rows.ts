@@ -1,9 +1,9 @@
 /** Copy rows: `COPY … TO STDOUT` in text format, each row a tuple in place. https://www.postgresql.org/docs/current/sql-copy.html */
 import { assert } from '../base/assert.js'
-import { EvertError } from '../base/errors.js'
+import { type ErrorCode, EvertError } from '../base/errors.js'
 import { NULL, TEXT, Tuple } from '../event/tuple.js'
 import type { CopySocket } from './copy-socket.js'
-import { readServerError } from './server-error.js'
+import { passesByItself, readServerError } from './server-error.js'
 
 const TAB = 0x09
 const BACKSLASH = 0x5c
@@ -91,7 +91,7 @@ export class CopyRows {
       this.#onRow(bytes, start, end)
     } else if (tag === 0x45) {
       const error = readServerError(bytes, start, end)
-      this.#error ??= new EvertError(error.code === '42501' ? 'POSTGRES_PERMISSION' : 'POSTGRES_QUERY', {
+      this.#error ??= new EvertError(copyError(error.code), {
         message: `table ${this.#request?.table ?? '?'} cannot be copied: ${error.message}`,
         ...(error.code === '42501' ? { hint: `grant select on ${this.#request?.table ?? '…'} to …` } : {}),
       })
@@ -151,4 +151,9 @@ export class CopyRows {
     row.size = end - start
     request.onRow(row)
   }
+}
+
+function copyError(sqlState: string): ErrorCode {
+  if (sqlState === '42501') return 'POSTGRES_PERMISSION'
+  return passesByItself(sqlState) ? 'POSTGRES_CONNECTION_LOST' : 'POSTGRES_QUERY'
 }

@@ -34,6 +34,7 @@ export class CopySocket {
   #paused = false
   #closed = false
   #lastReadMs = 0
+  #reads = 0
   #trickle = 0
   readonly #startup = Buffer.allocUnsafeSlow(64 * 1024)
 
@@ -58,6 +59,15 @@ export class CopySocket {
     if (socket !== this.plain) socket.on('data', (chunk: Buffer) => this.#onChunk(chunk))
     socket.on('error', (error) => this.#fail(connectionLost(error)))
     socket.on('close', () => this.#fail(connectionLost(new Error('the server closed the connection'))))
+  }
+
+  /** Grows with everything that is read: who sees it stand still, while the socket is not paused, hears nothing. */
+  get reads(): number {
+    return this.#reads
+  }
+
+  get paused(): boolean {
+    return this.#paused
   }
 
   write(bytes: Buffer): void {
@@ -110,6 +120,7 @@ export class CopySocket {
       this.plain.emit('data', Buffer.from(this.#startup.subarray(0, bytes)))
       return true
     }
+    this.#reads++
     // The buffer of the first read was chosen before the framer was there.
     if (buffer.buffer === this.#startup.buffer) this.#guard(() => framer.push(buffer.subarray(0, bytes)))
     else this.#guard(() => framer.filled(bytes))
@@ -119,6 +130,7 @@ export class CopySocket {
 
   #onChunk(chunk: Buffer): void {
     const framer = this.#framer
+    this.#reads++
     this.#guard(() => framer?.push(chunk))
   }
 

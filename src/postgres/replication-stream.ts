@@ -4,6 +4,7 @@
  *
  * Opening it takes the slot, which is the lock of a pipeline: nothing is read before `changes` is called.
  */
+import { EvertError } from '../base/errors.js'
 import { formatLsn, type EndLsn, type Lsn, LSN_ZERO, lsnFromHalves } from '../event/lsn.js'
 import type { CopySocket } from './copy-socket.js'
 import { Changes, type ChangesOptions } from './changes.js'
@@ -26,6 +27,8 @@ export interface StreamOptions {
   readonly publication: string
   /** Of the server, milliseconds; 0 for none. */
   readonly walSenderTimeoutMs: number
+  /** Asks the server, on another connection, whether it is still sending to us. Its error is the stream's. */
+  readonly isAlive: () => Promise<boolean>
 }
 
 export interface BatchLimits {
@@ -55,6 +58,12 @@ const TERMINATE_MESSAGE = Buffer.from([0x58, 0, 0, 0, 4])
 
 /** How often an idle pipeline moves its slot along, so that a busy server need not keep WAL for it. */
 const IDLE_MS = 2000
+
+/**
+ * The server answers every status of an idle pipeline. One that is silent for so long has lost the connection, or, before 16, decodes a
+ * huge transaction of tables that are not published: it is asked which, on another connection.
+ */
+const SILENCE_MS = 10_000
 
 /** How long a large transaction that is half in the log may take to come to its end after an abort. */
 const FINISH_MS = 5000
@@ -86,6 +95,8 @@ export class ReplicationStream {
   #closing = false
   #firstRecordAtMs = 0
   #timer: NodeJS.Timeout | null = null
+  #lastReads = 0
+  #silentMs = 0
 
   constructor(socket: CopySocket, connection: Parameters<CopySocket['takeOver']>[0], options: StreamOptions) {
     this.#socket = socket
@@ -117,7 +128,8 @@ export class ReplicationStream {
     this.#socket.query(
       `START_REPLICATION SLOT ${quoteIdentifier(slot)} LOGICAL 0/0 (proto_version '1', publication_names ${publications}, messages 'true')`,
     )
-    await started
+    const late = setTimeout(() => this.#fail(lost('the server does not answer')), SILENCE_MS)
+    await started.finally(() => clearTimeout(late))
     const period = Math.min(
       this.#options.walSenderTimeoutMs > 0 ? this.#options.walSenderTimeoutMs / 3 : 10_000,
       10_000,
@@ -281,8 +293,23 @@ export class ReplicationStream {
 
   #onIdle(): void {
     this.#idle = true
+    this.#listen()
     this.#status.send(true)
     if (this.#wake !== null) this.#take()
+  }
+
+  #listen(): void {
+    const { reads, paused } = this.#socket
+    this.#silentMs = reads === this.#lastReads && !paused ? this.#silentMs + IDLE_MS : 0
+    this.#lastReads = reads
+    if (this.#silentMs === 0 || this.#silentMs % SILENCE_MS !== 0) return
+    const silent = `the server has been silent for ${this.#silentMs / 1000} s`
+    this.#options.isAlive().then(
+      (alive) => {
+        if (!alive) this.#fail(lost(`${silent}, and no longer sends to this connection`))
+      },
+      (error: Error) => this.#fail(lost(`${silent}: ${error.message}`)),
+    )
   }
 
   /** Takes a batch where one may end here, and wakes who waits for it. */
@@ -337,4 +364,8 @@ export class ReplicationStream {
   toString(): string {
     return `slot "${this.#options.slot}", acknowledged ${formatLsn(this.#status.flushed)}`
   }
+}
+
+function lost(what: string): EvertError {
+  return new EvertError('POSTGRES_CONNECTION_LOST', { message: `the connection to Postgres is lost: ${what}` })
 }

@@ -19,8 +19,13 @@ export function readServerError(bytes: Buffer, start: number, end: number): Serv
   return { code: fields.get('C') ?? 'XX000', message: fields.get('M') ?? 'unknown error' }
 }
 
-/** Classes whose errors pass by themselves: connection, resources, operator intervention (shutdown, terminated), system error. */
-const PASSING = /^(08|53|57|58030)/
+/**
+ * True for what passes by itself: connection, resources, operator intervention (shutdown, starting up), system error, and on a standby a
+ * conflict with what it replays.
+ */
+export function passesByItself(sqlState: string): boolean {
+  return /^(08|53|57|58|40001)/.test(sqlState)
+}
 
 /** Codes: https://www.postgresql.org/docs/current/errcodes-appendix.html */
 export function replicationError(error: ServerError, slot: string): EvertError {
@@ -33,11 +38,14 @@ export function replicationError(error: ServerError, slot: string): EvertError {
   ) {
     return new EvertError('SLOT_LOST', {
       message,
-      hint: 'the server no longer has the changes since the last acknowledged one; evert drop starts over, with a new snapshot',
+      hint: 'the server no longer has the changes since the last acknowledged one; evert run --on-loss resnapshot publishes all rows again',
     })
   }
   if (error.code === '42704' && /replication slot/.test(error.message)) {
-    return new EvertError('SLOT_MISSING', { message, hint: 'evert drop starts over, with a new snapshot' })
+    return new EvertError('SLOT_MISSING', {
+      message,
+      hint: 'evert run --on-loss resnapshot publishes all rows again',
+    })
   }
   if (error.code === '42704' && /publication/.test(error.message)) {
     return new EvertError('PUBLICATION_MISSING', {
@@ -47,6 +55,6 @@ export function replicationError(error: ServerError, slot: string): EvertError {
   }
   if (error.code === '42501')
     return new EvertError('REPLICATION_PERMISSION', { message, hint: 'alter role … replication' })
-  if (PASSING.test(error.code)) return new EvertError('POSTGRES_CONNECTION_LOST', { message })
+  if (passesByItself(error.code)) return new EvertError('POSTGRES_CONNECTION_LOST', { message })
   return new EvertError('POSTGRES_QUERY', { message: `${message} (SQLSTATE ${error.code})` })
 }

@@ -49,12 +49,18 @@ export async function inspectServer(connection: Connection): Promise<Server> {
   }
 }
 
-/** Errors: POSTGRES_VERSION, POSTGRES_ENCODING, WAL_LEVEL, REPLICATION_PERMISSION. */
+/** Errors: POSTGRES_VERSION, POSTGRES_STANDBY, POSTGRES_ENCODING, WAL_LEVEL, REPLICATION_PERMISSION. */
 export function requireServer(server: Server, options: ConnectionOptions): void {
   const name = describeServer(options)
   if (server.version < 140000) {
     throw new EvertError('POSTGRES_VERSION', {
       message: `${name} is Postgres ${Math.floor(server.version / 10000)}; evert needs 14 or later`,
+    })
+  }
+  if (server.inRecovery && server.version < 160000) {
+    throw new EvertError('POSTGRES_STANDBY', {
+      message: `${name} is a standby of Postgres ${Math.floor(server.version / 10000)}; a standby can be read from 16 on`,
+      hint: 'name the primary in --source; of several hosts there, evert takes the primary',
     })
   }
   if (server.encoding === 'SQL_ASCII') {

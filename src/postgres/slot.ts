@@ -40,8 +40,8 @@ export async function inspectSlot(connection: Connection, name: string): Promise
   }
 }
 
-/** Errors: SLOT_FOREIGN, SLOT_LOST. */
-export function requireSlot(slot: Slot, database: string): void {
+/** Error: SLOT_FOREIGN. */
+export function requireOwn(slot: Slot, database: string): void {
   if (slot.plugin !== 'pgoutput') {
     throw new EvertError('SLOT_FOREIGN', {
       message: `slot "${slot.name}" belongs to ${slot.plugin === '' ? 'physical replication' : `the plugin ${slot.plugin}`}, not to pgoutput`,
@@ -54,10 +54,15 @@ export function requireSlot(slot: Slot, database: string): void {
       hint: 'choose another name: --slot',
     })
   }
+}
+
+/** Errors: SLOT_FOREIGN, SLOT_LOST. */
+export function requireSlot(slot: Slot, database: string): void {
+  requireOwn(slot, database)
   if (slot.walStatus === 'lost' || slot.invalidationReason !== null) {
     throw new EvertError('SLOT_LOST', {
       message: `slot "${slot.name}" was invalidated (${slot.invalidationReason ?? 'its WAL was removed'}): changes after ${formatLsn(slot.confirmedFlushLsn)} are gone`,
-      hint: 'evert drop, then evert run, starts over with a new snapshot; a larger max_slot_wal_keep_size keeps WAL longer',
+      hint: 'evert run --on-loss resnapshot records the gap in the log and publishes all rows again; a larger max_slot_wal_keep_size keeps WAL longer',
     })
   }
 }
@@ -69,19 +74,33 @@ export interface CreatedSlot {
   readonly snapshotName: string | null
 }
 
+/** From 17 on a standby can keep a copy of a slot that asks for it, so that it is there after a promotion. */
+export function canFailOver(server: { readonly version: number; readonly inRecovery: boolean }): boolean {
+  return server.version >= 170000 && !server.inRecovery
+}
+
 /**
- * Creates a slot on a replication connection, in the syntax that 14 to 18 all take. Waits for every transaction that is
- * running. https://www.postgresql.org/docs/current/protocol-replication.html (CREATE_REPLICATION_SLOT)
+ * Creates a slot on a replication connection. Waits for every transaction that is running.
+ * https://www.postgresql.org/docs/current/protocol-replication.html (CREATE_REPLICATION_SLOT)
  */
 export async function createSlot(
   replication: Connection,
-  options: { readonly name: string; readonly temporary: boolean; readonly exportSnapshot: boolean },
+  options: {
+    readonly name: string
+    readonly temporary: boolean
+    readonly exportSnapshot: boolean
+    readonly failover: boolean
+  },
 ): Promise<CreatedSlot> {
   const temporary = options.temporary ? ' TEMPORARY' : ''
+  // The older syntax is all that 14 knows, and the newer one all that knows of failover.
   const snapshot = options.exportSnapshot ? 'EXPORT_SNAPSHOT' : 'NOEXPORT_SNAPSHOT'
+  const settings = options.failover
+    ? `(SNAPSHOT '${options.exportSnapshot ? 'export' : 'nothing'}', FAILOVER true)`
+    : snapshot
   try {
     const [row] = await replication.query(
-      `CREATE_REPLICATION_SLOT ${quoteIdentifier(options.name)}${temporary} LOGICAL pgoutput ${snapshot}`,
+      `CREATE_REPLICATION_SLOT ${quoteIdentifier(options.name)}${temporary} LOGICAL pgoutput ${settings}`,
     )
     return {
       consistentPoint: parseLsn(row?.['consistent_point'] ?? '') ?? LSN_ZERO,
@@ -93,9 +112,10 @@ export async function createSlot(
 }
 
 /** Creates a slot on an ordinary connection, without a snapshot. */
-export async function createPlainSlot(connection: Connection, name: string): Promise<Lsn> {
+export async function createPlainSlot(connection: Connection, name: string, failover: boolean): Promise<Lsn> {
   try {
-    const [row] = await connection.query(sql('slot-create', { slot: name }))
+    const statement = failover ? sql('slot-create-failover', { slot: name }) : sql('slot-create', { slot: name })
+    const [row] = await connection.query(statement)
     return parseLsn(row?.['lsn'] ?? '') ?? LSN_ZERO
   } catch (error) {
     throw slotError(error, name)

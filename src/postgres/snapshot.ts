@@ -20,6 +20,8 @@ export interface SnapshotRows<Records> extends TablesOptions {
   /** The sink is cut when it holds this much. */
   readonly batchBytes: number
   readonly onRows: (table: PublishedTable, rows: number) => void
+  /** Once the rows of a table are published: keys whose rows are gone, by topic. */
+  readonly gone: (topic: string) => Iterable<Buffer>
   readonly signal: AbortSignal
 }
 
@@ -94,6 +96,10 @@ export class SnapshotReader {
     }
     signal.throwIfAborted()
     options.onRows(table, rows)
+    for (const key of options.gone(compiled.topic.name)) {
+      transcoder.deleteKey(compiled, high, low, key)
+      if (sink.bytes >= options.batchBytes) yield options.cut()
+    }
   }
 
   close(): void {

@@ -241,3 +241,53 @@ describe('opening an embedded log', () => {
     })
   })
 })
+
+describe('the file of an embedded log', () => {
+  const file = (): string => join(directory, 'data.mdb')
+  const COMMITS = 12
+
+  /** A log of that many commits, and its file as it was before the last of them. */
+  async function written(): Promise<{ readonly before: Buffer; readonly after: Buffer }> {
+    const log = await openEmbeddedLog({ directory, topics })
+    const writer = await log.openWriter({ name: 'torn', signal })
+    for (let i = 1; i < COMMITS; i++)
+      await append(writer, `${i}`.padEnd(i * 700), new Map([['number', Buffer.from(`${i}`)]]))
+    const before = readFileSync(file())
+    await append(writer, `${COMMITS}`.padEnd(COMMITS * 700), new Map([['number', Buffer.from(`${COMMITS}`)]]))
+    await writer.close()
+    await log.close()
+    return { before, after: readFileSync(file()) }
+  }
+
+  it('may be torn in a write that was under way, at any byte: the log is as it was before, and goes on', async () => {
+    const { before, after } = await written()
+    const metaBytes = 2 * 4096 // two pages that are written last, and say which pages count
+    for (const cut of cuts(metaBytes, after.length)) {
+      // The pages of the last transaction are there up to the cut; what says that they count is not.
+      const torn = Buffer.concat([before.subarray(0, metaBytes), after.subarray(metaBytes, cut)])
+      const rest = before.subarray(torn.length)
+      writeFileSync(file(), Buffer.concat([torn, rest]))
+      const log = await openEmbeddedLog({ directory, topics })
+      const writer = await log.openWriter({ name: 'torn', signal })
+      expect(String(writer.progress.get('number'))).toBe(String(COMMITS - 1))
+      expect(await read(log, 'a', 1)).toEqual(Array.from({ length: COMMITS - 1 }, (_, i) => String(i + 1)))
+      await append(writer, 'afterwards', new Map())
+      expect((await read(log, 'a', 2)).at(-1)).toBe('afterwards')
+      await writer.close()
+      await log.close()
+    }
+  })
+
+  it('that was cut short is refused, wherever, and never read past its end', async () => {
+    const { after } = await written()
+    for (const cut of cuts(1, after.length - 1)) {
+      writeFileSync(file(), after.subarray(0, cut))
+      await expect(openEmbeddedLog({ directory, topics })).rejects.toMatchObject({ code: 'LOG_FORMAT' })
+    }
+  })
+
+  /** Places all over a file, none of them at a page's edge by design. */
+  function cuts(from: number, to: number): number[] {
+    return Array.from({ length: 25 }, (_, i) => from + Math.floor(((to - from) * (i + 0.37)) / 25))
+  }
+})

@@ -1,26 +1,16 @@
 import { Kafka, logLevel } from 'kafkajs'
-import { silentLogger } from '../../src/base/logger.js'
 import type { Compression } from '../../src/log/compression.js'
 import { openKafkaLog } from '../../src/log/kafka/log.js'
 import type { KafkaOptions } from '../../src/log/kafka/options.js'
 import type { Log } from '../../src/log/log.js'
+import { kafkaOptions } from '../support/kafka-options.js'
 import { describeKafka, testKafka, uniqueName } from '../support/servers.js'
 import { CONTRACT_PARTITIONS, logContract } from './contract.js'
 import { encode, event } from './records.js'
 
 function options(over: Partial<KafkaOptions> = {}): KafkaOptions {
-  const [host = '', port = ''] = (testKafka() ?? '').split(',')[0]?.split(':') ?? []
-  return {
-    brokers: [{ host, port: Number(port) }],
-    clientId: 'evert-test',
-    tls: null,
-    sasl: null,
-    topics: { partitions: CONTRACT_PARTITIONS, replicationFactor: -1, retention: 'forever' },
-    compression: 'none',
-    transactionTimeoutMs: 60_000,
-    logger: silentLogger,
-    ...over,
-  }
+  const topics = { partitions: CONTRACT_PARTITIONS, replicationFactor: -1, retention: 'forever' } as const
+  return kafkaOptions(testKafka() ?? '', { topics, ...over })
 }
 
 const signal = new AbortController().signal

@@ -45,6 +45,19 @@ describe('connection options of a URL', () => {
     expect([user, password, database]).toEqual(expected)
   })
 
+  it.each([
+    ['postgres://h/d', {}, 'any'],
+    ['postgres://h1,h2/d', {}, 'primary'],
+    ['postgres://h1,h2/d?target_session_attrs=any', {}, 'any'],
+    ['postgres://h/d', { PGTARGETSESSIONATTRS: 'prefer-standby' }, 'prefer-standby'],
+  ])('of %s with %j want a server that is %s', (url, environment, target) => {
+    expect(read(url, environment).target).toBe(target)
+  })
+
+  it('refuses a kind of server that libpq does not know', () => {
+    expect(refusal('postgres://h/d?target_session_attrs=primay').hint).toContain('did you mean "primary"')
+  })
+
   it('takes the parameters of TLS, time and session', () => {
     const options = read(
       'postgres://h/d?sslmode=verify-ca&sslrootcert=%2Fr.crt&sslcert=c.crt&sslkey=c.key&connect_timeout=3&application_name=app&options=-c%20search_path=a&passfile=p',
@@ -52,6 +65,7 @@ describe('connection options of a URL', () => {
     )
     expect(options).toEqual({
       hosts: [{ host: 'h', port: 5432 }],
+      target: 'any',
       user: 'os',
       password: null,
       passwordFile: 'p',
@@ -110,6 +124,7 @@ describe('connection options of the environment', () => {
         { host: 'h1', port: 1 },
         { host: 'h2', port: 2 },
       ],
+      target: 'primary',
       user: 'u',
       password: 'p',
       passwordFile: 'f',

@@ -126,6 +126,18 @@ describe('sslmode', () => {
     rmSync(dirname(other.certFile), { recursive: true })
   })
 
+  it('a certificate that has expired is refused, and said to have', async () => {
+    const expired = makeCertificate(-1)
+    const { certFile, keyFile } = expired
+    const late = await startPostgres({ settings: { ssl: 'on', ssl_cert_file: certFile, ssl_key_file: keyFile } })
+    const verified = `sslmode=verify-full&sslrootcert=${encodeURIComponent(certFile)}`
+    await expect(to(late, 'postgres@localhost', verified)).rejects.toEqual(
+      refused('POSTGRES_TLS', /certificate has expired/),
+    )
+    await late.stop()
+    rmSync(dirname(certFile), { recursive: true })
+  })
+
   it('finds root.crt in ~/.postgresql', async () => {
     const other = mkdtempSync(join(tmpdir(), 'evert-home-'))
     const options = connectionOptions(
@@ -276,7 +288,7 @@ describe('a connection', () => {
 describe('hosts', () => {
   it('are tried in turn', async () => {
     const connection = await to(server, `postgres@127.0.0.1:${await freePort()},localhost`)
-    expect(connection.host).toBe('localhost')
+    expect(connection.at.host).toBe('localhost')
   })
 
   it('that all fail are all named', async () => {

@@ -1,13 +1,11 @@
-/** Real Kafka brokers in KRaft mode, from plain jars that Maven fetches into the cache. */
-import { type ChildProcess, execFile, execFileSync, spawn, spawnSync } from 'node:child_process'
-import { createWriteStream, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+/** Real Kafka brokers from plain jars, in KRaft mode; releases before 3 behind a ZooKeeper, since their KRaft knows no transactions. */
+import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process'
+import { createWriteStream, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { freePort } from '../../src/cli/local-postgres.js'
-import { cacheFolder } from './cache.js'
-
-const RELEASE = '4.3.0'
+import { kafkaJars, type KafkaRelease } from './kafka-jars.js'
 
 const execFileAsync = promisify(execFile)
 
@@ -16,7 +14,8 @@ export interface KafkaBroker {
   readonly port: number
   readonly pid: number
   kill(signal: NodeJS.Signals): Promise<void>
-  start(): Promise<void>
+  /** In another release it finds what the one before has left. */
+  start(release?: KafkaRelease): Promise<void>
 }
 
 export interface BrokerPlace {
@@ -33,40 +32,10 @@ export interface KafkaCluster {
   stop(): Promise<void>
 }
 
-/** What is missing for the Kafka suites, or null. */
-export function kafkaMissing(): string | null {
-  if (spawnSync('java', ['-version']).status !== 0) return 'Java 17'
-  return existsSync(jars()) || spawnSync('mvn', ['-version']).status === 0 ? null : 'Maven'
-}
-
-function jars(): string {
-  return join(cacheFolder('kafka'), RELEASE)
-}
-
-const POM = `<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
-<groupId>evert</groupId><artifactId>test-kafka</artifactId><version>1</version><dependencies>
-<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>${RELEASE}</version></dependency>
-<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>${RELEASE}</version></dependency>
-<dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
-</dependencies></project>`
-
-/** Fetches the jars once; a half-fetched folder never gets the final name. */
-function fetchJars(): string {
-  const folder = jars()
-  if (existsSync(folder)) return folder
-  const work = mkdtempSync(join(cacheFolder('kafka'), 'fetch-'))
-  writeFileSync(join(work, 'pom.xml'), POM)
-  const goal = 'org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies'
-  execFileSync('mvn', ['-q', '-B', '-f', join(work, 'pom.xml'), goal, `-DoutputDirectory=${join(work, 'lib')}`], {
-    stdio: 'inherit',
-  })
-  execFileSync('mv', [join(work, 'lib'), folder])
-  rmSync(work, { recursive: true, force: true })
-  return folder
-}
-
 export async function startKafka(
   options: {
+    /** The newest by default. */
+    readonly release?: KafkaRelease
     readonly brokers?: 1 | 3
     readonly settings?: Readonly<Record<string, string>>
     /** Settings of one broker, which win over those of all. */
@@ -77,7 +46,7 @@ export async function startKafka(
     readonly scram?: readonly string[]
   } = {},
 ): Promise<KafkaCluster> {
-  const lib = fetchJars()
+  const jars = kafkaJars(options.release)
   const count = options.brokers ?? 1
   const folder = mkdtempSync(join(tmpdir(), 'evert-kafka-'))
   const places = await Promise.all(
@@ -87,13 +56,16 @@ export async function startKafka(
       controller: await freePort(),
     })),
   )
+  const zookeeper =
+    options.release?.startsWith('2.') === true ? await startZooKeeper(jars, join(folder, 'zookeeper')) : null
   const voters = places.map(({ id, controller }) => `${id}@127.0.0.1:${controller}`).join(',')
   const brokers = places.map(
     (place) =>
       new Broker({
         ...place,
         voters,
-        lib,
+        zookeeper: zookeeper?.address ?? null,
+        jars,
         folder: join(folder, `broker-${place.id}`),
         replicas: count,
         settings: { ...options.settings, ...options.own?.(place) },
@@ -106,11 +78,12 @@ export async function startKafka(
     bootstrap: brokers.map(({ port }) => `127.0.0.1:${port}`).join(','),
     brokers,
     async tool(mainClass, parameters) {
-      const { stdout } = await execFileAsync('java', ['-cp', `${lib}/*`, mainClass, ...parameters])
+      const { stdout } = await execFileAsync('java', ['-cp', `${jars}/*`, mainClass, ...parameters])
       return stdout
     },
     async stop() {
       await Promise.all(brokers.map((broker) => broker.kill('SIGKILL')))
+      await zookeeper?.stop()
       rmSync(folder, { recursive: true, force: true })
     },
   }
@@ -118,7 +91,9 @@ export async function startKafka(
 
 interface BrokerOptions extends BrokerPlace {
   readonly voters: string
-  readonly lib: string
+  /** host:port, or null in KRaft mode. */
+  readonly zookeeper: string | null
+  readonly jars: string
   readonly folder: string
   readonly replicas: number
   readonly settings: Readonly<Record<string, string>>
@@ -139,6 +114,7 @@ class Broker implements KafkaBroker {
     this.#options = options
     mkdirSync(options.folder, { recursive: true })
     writeFileSync(this.#file('server.properties'), properties(options))
+    if (options.zookeeper !== null) return
     this.#java([
       'kafka.tools.StorageTool',
       'format',
@@ -159,31 +135,18 @@ class Broker implements KafkaBroker {
   }
 
   #java(parameters: readonly string[]): void {
-    execFileSync('java', ['-cp', `${this.#options.lib}/*`, ...parameters], { stdio: ['ignore', 'ignore', 'pipe'] })
+    execFileSync('java', ['-cp', this.#options.jars, ...parameters], { stdio: ['ignore', 'ignore', 'pipe'] })
   }
 
-  /** Ready when it says that it has started. */
-  async start(): Promise<void> {
+  async start(release?: KafkaRelease): Promise<void> {
+    const jars = release === undefined ? this.#options.jars : kafkaJars(release)
     const heap = this.#options.replicas === 1 ? '512m' : '400m'
-    const child = spawn(
-      'java',
-      [`-Xmx${heap}`, `-Xms${heap}`, '-cp', `${this.#options.lib}/*`, 'kafka.Kafka', this.#file('server.properties')],
-      { stdio: ['ignore', 'ignore', 'pipe'] },
+    const { child, exited } = await startJava(
+      [`-Xmx${heap}`, `-Xms${heap}`, '-cp', jars, 'kafka.Kafka', this.#file('server.properties')],
+      { output: this.#file('out.log'), ready: /Kafka Server started|\[KafkaServer id=\d+\] started/ },
     )
     this.#process = child
-    this.#exited = new Promise((resolve) => child.once('close', () => resolve()))
-    const output = createWriteStream(this.#file('out.log'), { flags: 'a' })
-    let started = false
-    await new Promise<void>((resolve, reject) => {
-      child.stderr?.on('data', (chunk: Buffer) => {
-        output.write(chunk)
-        if (!started && /Kafka Server started|started \(kafka\.server/.test(chunk.toString())) {
-          started = true
-          resolve()
-        }
-      })
-      void this.#exited.then(() => reject(new Error(`broker ${this.id} did not start: see ${this.#file('out.log')}`)))
-    })
+    this.#exited = exited
   }
 
   async kill(signal: NodeJS.Signals): Promise<void> {
@@ -192,17 +155,61 @@ class Broker implements KafkaBroker {
   }
 }
 
+/** Ready when it says so. */
+async function startJava(
+  parameters: readonly string[],
+  { output, ready }: { readonly output: string; readonly ready: RegExp },
+): Promise<{ child: ChildProcess; exited: Promise<void> }> {
+  const child = spawn('java', parameters, { stdio: ['ignore', 'ignore', 'pipe'] })
+  const exited = new Promise<void>((resolve) => child.once('close', () => resolve()))
+  const file = createWriteStream(output, { flags: 'a' })
+  let started = false
+  await new Promise<void>((resolve, reject) => {
+    child.stderr?.on('data', (chunk: Buffer) => {
+      file.write(chunk)
+      if (!started && ready.test(chunk.toString())) {
+        started = true
+        resolve()
+      }
+    })
+    void exited.then(() => reject(new Error(`java ${parameters.at(-2)} did not start: see ${output}`)))
+  })
+  return { child, exited }
+}
+
+async function startZooKeeper(jars: string, folder: string): Promise<{ address: string; stop(): Promise<void> }> {
+  const port = await freePort()
+  mkdirSync(folder, { recursive: true })
+  const file = join(folder, 'zookeeper.properties')
+  const lines = [
+    `dataDir=${join(folder, 'data')}`,
+    `clientPort=${port}`,
+    'clientPortAddress=127.0.0.1',
+    'admin.enableServer=false',
+  ]
+  writeFileSync(file, lines.map((line) => `${line}\n`).join(''))
+  const { child, exited } = await startJava(
+    ['-Xmx128m', '-cp', jars, 'org.apache.zookeeper.server.quorum.QuorumPeerMain', file],
+    { output: join(folder, 'out.log'), ready: /binding to port/ },
+  )
+  return {
+    address: `127.0.0.1:${port}`,
+    async stop() {
+      child.kill('SIGKILL')
+      await exited
+    },
+  }
+}
+
 function properties(options: BrokerOptions): string {
-  const { id, port, controller, voters, folder, replicas, secure } = options
+  const { id, port, folder, replicas, secure } = options
   const secureListener = secure === null ? '' : `,SECURE://localhost:${secure.port}`
+  const controllerListener = options.zookeeper === null ? `,CONTROLLER://127.0.0.1:${options.controller}` : ''
   const lines = {
-    'process.roles': 'broker,controller',
-    'node.id': id,
-    'controller.quorum.voters': voters,
-    listeners: `PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controller}${secureListener}`,
+    ...(options.zookeeper === null ? kraft(options) : { 'broker.id': id, 'zookeeper.connect': options.zookeeper }),
+    listeners: `PLAINTEXT://127.0.0.1:${port}${controllerListener}${secureListener}`,
     'advertised.listeners': `PLAINTEXT://127.0.0.1:${port}${secureListener}`,
     'listener.security.protocol.map': `CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURE:${secure?.protocol ?? 'PLAINTEXT'}`,
-    'controller.listener.names': 'CONTROLLER',
     'inter.broker.listener.name': 'PLAINTEXT',
     'log.dirs': join(folder, 'data'),
     'offsets.topic.replication.factor': replicas,
@@ -218,4 +225,13 @@ function properties(options: BrokerOptions): string {
   return Object.entries(lines)
     .map(([key, value]) => `${key}=${value}\n`)
     .join('')
+}
+
+function kraft({ id, voters }: BrokerOptions): Record<string, string | number> {
+  return {
+    'process.roles': 'broker,controller',
+    'node.id': id,
+    'controller.quorum.voters': voters,
+    'controller.listener.names': 'CONTROLLER',
+  }
 }

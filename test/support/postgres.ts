@@ -22,6 +22,7 @@ export async function startPostgres(
     readonly major?: number
     readonly settings?: Readonly<Record<string, string>>
     readonly hba?: readonly string[]
+    readonly fill?: (dataDirectory: string) => Promise<void>
   } = {},
 ): Promise<LocalPostgres> {
   const { major = 18, ...rest } = options
@@ -46,19 +47,30 @@ function fetchPostgres(major: number): string {
   return native
 }
 
-/** A self-signed certificate for `localhost`, readable by the server's user. */
-export function makeCertificate(): { readonly certFile: string; readonly keyFile: string } {
+/** A self-signed certificate for `localhost`, readable by the server's user; of a negative number of days, one that has expired. */
+export function makeCertificate(days = 2): { readonly certFile: string; readonly keyFile: string } {
   const folder = mkdtempSync(join(tmpdir(), 'evert-tls-'))
-  const certFile = join(folder, 'server.crt')
-  const keyFile = join(folder, 'server.key')
-  const request = 'req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost'
-  const made = spawnSync('openssl', [...request.split(' '), '-keyout', keyFile, '-out', certFile])
-  if (made.status !== 0) throw new Error(`openssl failed: ${made.stderr.toString()}`)
+  const [certFile, keyFile, requestFile] = ['server.crt', 'server.key', 'server.csr'].map((name) =>
+    join(folder, name),
+  ) as [string, string, string]
+  openssl('req -newkey rsa:2048 -nodes -subj /CN=localhost -addext subjectAltName=DNS:localhost', [
+    '-keyout',
+    keyFile,
+    '-out',
+    requestFile,
+  ])
+  const sign = `x509 -req -copy_extensions copy -days ${days}`
+  openssl(sign, ['-in', requestFile, '-signkey', keyFile, '-out', certFile])
   if (process.getuid?.() === 0) {
     const { uid, gid } = serverIds()
     for (const path of [folder, certFile, keyFile]) chownSync(path, uid, gid)
   }
   return { certFile, keyFile }
+}
+
+function openssl(command: string, files: readonly string[]): void {
+  const made = spawnSync('openssl', [...command.split(' '), ...files])
+  if (made.status !== 0) throw new Error(`openssl failed: ${made.stderr.toString()}`)
 }
 
 function serverIds(): { uid: number; gid: number } {

@@ -1,6 +1,7 @@
 /** The servers that all suites share: started once per test run, their addresses in the environment of the workers. */
 import type { LocalPostgres } from '../../src/cli/local-postgres.js'
-import { type KafkaCluster, kafkaMissing, startKafka } from './kafka.js'
+import { type KafkaCluster, startKafka } from './kafka.js'
+import { kafkaMissing } from './kafka-jars.js'
 import { startPostgres } from './postgres.js'
 
 let postgres: LocalPostgres | null = null

@@ -25,6 +25,14 @@ export interface RangeOptions {
   readonly limit?: number
 }
 
+/** What LMDB says of itself, as far as it is used here. */
+interface Stats {
+  readonly entryCount: number
+  readonly lastTxnId: number
+  readonly pageSize: number
+  readonly lastPageNumber: number
+}
+
 export class Environment {
   readonly directory: string
   readonly #database: RootDatabase<Buffer, Buffer>
@@ -49,6 +57,7 @@ export class Environment {
     } catch (cause) {
       throw notALog(options.directory, `cannot be opened (${reason(cause)})`, cause)
     }
+    this.#requireWhole()
     // Processes that were killed while they read hold back the pages they saw.
     this.#database.readerCheck()
   }
@@ -130,8 +139,21 @@ export class Environment {
     await this.#database.close()
   }
 
-  #stats(): { readonly entryCount: number; readonly lastTxnId: number } {
-    return this.#database.getStats() as { readonly entryCount: number; readonly lastTxnId: number }
+  #stats(): Stats {
+    return this.#database.getStats() as Stats
+  }
+
+  /** LMDB maps the file, and a page that lies behind its end crashes the process. Error: LOG_FORMAT. */
+  #requireWhole(): void {
+    const { pageSize, lastPageNumber, entryCount } = this.#stats()
+    const bytes = statSync(join(this.directory, DATA_FILE)).size
+    const least = (lastPageNumber + 1) * pageSize
+    if (entryCount === 0 || bytes >= least) return
+    void this.#database.close()
+    throw new EvertError('LOG_FORMAT', {
+      message: `the log "${this.directory}" is cut short: its ${DATA_FILE} has ${bytes} bytes of at least ${least}`,
+      hint: 'restore the file from a copy; or name a new directory (--log): evert run --on-loss resnapshot then publishes all rows again',
+    })
   }
 
   /**

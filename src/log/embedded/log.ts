@@ -1,7 +1,8 @@
 /** The embedded log: Kafka's record batches in an LMDB environment, for development, tests, demos and small single-machine uses. */
 import { type Compression, loadCodec } from '../compression.js'
-import type { Log } from '../log.js'
+import type { Log, Progress } from '../log.js'
 import { offsetAt } from '../offset-at.js'
+import { requireProgress } from '../records-without-progress.js'
 import { Environment } from './environment.js'
 import { CommitWatch, offsetsOf, readPartition, recordFinder } from './reader.js'
 import { createTopic, deleteTopic, findPartition, listTopics } from './topics.js'
@@ -29,7 +30,12 @@ export async function openEmbeddedLog(options: EmbeddedLogOptions): Promise<Log>
   }
   const commits = new CommitWatch(environment)
 
-  return {
+  const log: Log = {
+    // A topic goes only by evert drop, and nothing cuts one short but the file's own end.
+    requireWhole: async ({ name, topics, signal }) => {
+      const settled = (): Promise<Progress> => log.readProgress({ name, signal })
+      await requireProgress(log, { name, topics, signal, progress: await settled(), settled })
+    },
     openWriter: async ({ name }) => openEmbeddedWriter({ environment, name, partitions, codec }),
     readProgress: async ({ name }) => environment.read(() => readProgress(environment, name)),
     pipelines: async () => environment.read(() => listPipelines(environment)),
@@ -57,4 +63,5 @@ export async function openEmbeddedLog(options: EmbeddedLogOptions): Promise<Log>
       commits.wake()
     },
   }
+  return log
 }

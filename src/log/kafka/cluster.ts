@@ -1,16 +1,11 @@
 /** Cluster: who leads which partition and who coordinates which transaction, and connections to them. */
-import {
-  type API,
-  type Broker,
-  type Connection,
-  ConnectionPool,
-  findCoordinatorV4,
-  metadataV9,
-} from '@platformatic/kafka'
+import { type Broker, type Connection, ConnectionPool } from '@platformatic/kafka'
 import { setTimeout as delay } from 'node:timers/promises'
 import { EvertError } from '../../base/errors.js'
 import { type Asked, CODE, codesOf, isPassing, kafkaError, answered, texts } from './errors.js'
 import { connectionSettings, type KafkaOptions } from './options.js'
+import { findCoordinator, metadata, type MetadataResponse, NO_TOPIC_ID, type VersionedRequest } from './requests.js'
+import { askVersions, type BrokerVersions, chooseVersion } from './versions.js'
 
 export interface Leader {
   readonly id: number
@@ -18,6 +13,8 @@ export interface Leader {
 }
 
 interface TopicMetadata {
+  /** Another one for a topic of the same name that was made anew; null where the cluster gives none. */
+  readonly id: string | null
   /** Broker ids by partition; -1 where there is no leader. */
   readonly leaders: readonly number[]
 }
@@ -32,7 +29,8 @@ const TRANSACTION_KEY = 1
 export class Cluster {
   readonly #options: KafkaOptions
   readonly #pool: ConnectionPool
-  readonly #guarded = new WeakSet<Connection>()
+  /** What a broker said when its connection was new: one that comes back in another release comes on another connection. */
+  readonly #versions = new WeakMap<Connection, Promise<BrokerVersions>>()
   readonly #brokers = new Map<number, Broker>()
   readonly #topics = new Map<string, TopicMetadata>()
   /** Topics that a broker has known at some time. */
@@ -51,11 +49,12 @@ export class Cluster {
   /** One request to one broker. A connection whose request timed out is unusable, since its late answer would not be consumed. */
   async call<Arguments extends unknown[], Response>(
     broker: Broker,
-    api: API<Arguments, Response>,
+    request: VersionedRequest<Arguments, Response>,
     ...parameters: Arguments
   ): Promise<Response> {
-    const connection = await this.#connect(broker)
+    const connection = await this.#pool.get(broker)
     try {
+      const api = chooseVersion(request, await this.#versionsOf(connection), broker)
       return await api.async(connection, ...parameters)
     } catch (error) {
       if (codesOf(error).length === 0) void connection.close().catch(() => undefined)
@@ -63,19 +62,20 @@ export class Cluster {
     }
   }
 
-  async #connect(broker: Broker): Promise<Connection> {
-    const connection = await this.#pool.get(broker)
-    if (!this.#guarded.has(connection)) {
-      this.#guarded.add(connection)
-      // Its requests fail with the error already; an event without a listener would end the process.
-      connection.on('error', () => undefined)
-    }
-    return connection
+  async #versionsOf(connection: Connection): Promise<BrokerVersions> {
+    const known = this.#versions.get(connection)
+    if (known !== undefined) return await known
+    // Its requests fail with the error already; an event without a listener would end the process.
+    connection.on('error', () => undefined)
+    const asked = askVersions(connection)
+    this.#versions.set(connection, asked)
+    asked.catch(() => this.#versions.delete(connection))
+    return await asked
   }
 
   /** One request to whichever broker answers first. */
   async callAny<Arguments extends unknown[], Response>(
-    api: API<Arguments, Response>,
+    request: VersionedRequest<Arguments, Response>,
     ...parameters: Arguments
   ): Promise<Response> {
     const brokers =
@@ -83,7 +83,7 @@ export class Cluster {
     let last: unknown
     for (const broker of brokers) {
       try {
-        const response = await this.call(broker, api, ...parameters)
+        const response = await this.call(broker, request, ...parameters)
         this.#reached = true
         return response
       } catch (error) {
@@ -94,25 +94,22 @@ export class Cluster {
     throw last
   }
 
-  /**
-   * A broker that has refused an OAUTHBEARER token takes the next request for a part of the handshake, and its error, where the response
-   * should be, reads as a cluster without brokers.
-   */
-  async #metadata(topics: string[] | null): Promise<Awaited<ReturnType<typeof metadataV9.api.async>>> {
-    const response = await this.callAny(metadataV9.api, topics)
-    if (response.brokers.length === 0) throw answered(CODE.illegalSaslState)
+  /** A broker that has just started behind a ZooKeeper knows of no broker, itself included. */
+  async #metadata(topics: string[] | null): Promise<MetadataResponse> {
+    const response = await this.callAny(metadata, topics)
+    if (response.brokers.length === 0) throw answered(CODE.brokerNotAvailable)
     return response
   }
 
   /** One request to the controller: with ZooKeeper it alone creates and deletes topics, with KRaft any broker passes it on. */
   async callController<Arguments extends unknown[], Response>(
-    api: API<Arguments, Response>,
+    request: VersionedRequest<Arguments, Response>,
     ...parameters: Arguments
   ): Promise<Response> {
     const { controllerId, brokers } = await this.#metadata([])
     const controller = brokers.find(({ nodeId }) => nodeId === controllerId)
-    if (controller === undefined) return await this.callAny(api, ...parameters)
-    return await this.call({ host: controller.host, port: controller.port }, api, ...parameters)
+    if (controller === undefined) return await this.callAny(request, ...parameters)
+    return await this.call({ host: controller.host, port: controller.port }, request, ...parameters)
   }
 
   /**
@@ -153,10 +150,34 @@ export class Cluster {
     })
   }
 
-  /** All topics there are, with their number of partitions. */
-  async listTopics(): Promise<{ name: string; partitions: number }[]> {
-    const response = await this.retry({ object: 'the list of topics' }, () => this.#metadata(null))
-    return response.topics.map((topic) => ({ name: topic.name ?? '', partitions: topic.partitions.length }))
+  /** All topics there are. */
+  async listTopics(): Promise<{ name: string; id: string | null; partitions: number }[]> {
+    const { brokers, topics } = await this.retry({ object: 'the list of topics' }, () => this.#metadata(null))
+    this.#meet(brokers)
+    return topics.map((described) => {
+      const name = described.name ?? ''
+      const { id, leaders } = this.#remember(name, described)
+      return { name, id, partitions: leaders.length }
+    })
+  }
+
+  #meet(brokers: MetadataResponse['brokers']): void {
+    for (const { nodeId, host, port } of brokers) this.#brokers.set(nodeId, { host, port })
+  }
+
+  #remember(name: string, described: MetadataResponse['topics'][number] | undefined): TopicMetadata {
+    const leaders: number[] = []
+    for (const partition of described?.partitions ?? []) leaders[partition.partitionIndex] = partition.leaderId
+    const id = described?.topicId ?? NO_TOPIC_ID
+    const found = { id: id === NO_TOPIC_ID ? null : id, leaders }
+    this.#topics.set(name, found)
+    this.#seen.add(name)
+    return found
+  }
+
+  /** As it was last seen; null where the cluster gives its topics no ids. */
+  topicId(topic: string): string | null {
+    return this.#topics.get(topic)?.id ?? null
   }
 
   /** Partitions of a topic, or null where it does not exist. */
@@ -169,14 +190,8 @@ export class Cluster {
   async refresh(topic: string): Promise<TopicMetadata | null> {
     try {
       const response = await this.#metadata([topic])
-      for (const { nodeId, host, port } of response.brokers) this.#brokers.set(nodeId, { host, port })
-      const leaders: number[] = []
-      for (const partition of response.topics[0]?.partitions ?? [])
-        leaders[partition.partitionIndex] = partition.leaderId
-      const found = { leaders }
-      this.#topics.set(topic, found)
-      this.#seen.add(topic)
-      return found
+      this.#meet(response.brokers)
+      return this.#remember(topic, response.topics[0])
     } catch (error) {
       this.#topics.delete(topic)
       if (!codesOf(error).includes(CODE.unknownTopicOrPartition)) throw error
@@ -205,7 +220,7 @@ export class Cluster {
   }
 
   async coordinator(transactionalId: string): Promise<Broker> {
-    const response = await this.callAny(findCoordinatorV4.api, TRANSACTION_KEY, [transactionalId])
+    const response = await this.callAny(findCoordinator, TRANSACTION_KEY, [transactionalId])
     const [found] = response.coordinators
     if (found === undefined) throw new EvertError('LOG_PROTOCOL', { message: 'Kafka named no coordinator' })
     return { host: found.host, port: found.port }

@@ -7,6 +7,7 @@ export const CODE = {
   none: 0,
   offsetOutOfRange: 1,
   unknownTopicOrPartition: 3,
+  brokerNotAvailable: 8,
   messageTooLarge: 10,
   coordinatorLoading: 14,
   coordinatorNotAvailable: 15,

@@ -6,6 +6,7 @@ import { encodedRecord } from '../../event/record.js'
 import type { SinkTopic, TopicRequest } from '../../event/sink.js'
 import type { FilledRecords, Log, LogRecord, LogWriter, Progress, ReadOptions } from '../log.js'
 import { offsetAt } from '../offset-at.js'
+import { requireProgress } from '../records-without-progress.js'
 import { Cluster, missing } from './cluster.js'
 import type { KafkaOptions } from './options.js'
 import { offsetsOf, readPartition } from './reader.js'
@@ -17,7 +18,8 @@ import {
   maxMessageBytes,
   progressTopic,
 } from './topics.js'
-import { TransactionalProducer } from './transactional-producer.js'
+import { RememberedTopics, requireRemembered } from './remembered.js'
+import { type OnDelivered, TransactionalProducer } from './transactional-producer.js'
 
 /** Errors: LOG_UNREACHABLE, LOG_TLS, LOG_AUTHENTICATION, COMPRESSION_MISSING. */
 export async function openKafkaLog(options: KafkaOptions): Promise<Log> {
@@ -55,19 +57,37 @@ export async function openKafkaLog(options: KafkaOptions): Promise<Log> {
     return entries
   }
 
-  return {
-    async openWriter({ name, signal }) {
+  const log: Log = {
+    async openWriter({ name, signal, accept = false }) {
       if (!(await exists(cluster, progressTopic(name)))) await createProgressTopic(cluster, name)
       const grace = new Grace(signal)
       try {
-        const producer = new TransactionalProducer(cluster, name, grace.signal)
+        let onDelivered: OnDelivered = () => undefined
+        const producer = new TransactionalProducer(cluster, {
+          transactionalId: name,
+          signal: grace.signal,
+          onDelivered: (...delivered) => onDelivered(...delivered),
+        })
         await producer.init()
         const progress = await entriesOf({ name, signal })
-        return new KafkaWriter({ cluster, producer, codec, name, progress, grace })
+        const remembered = new RememberedTopics(progress)
+        if (accept) await remembered.accept(cluster)
+        onDelivered = (topic, partition, end) => remembered.delivered(topic, cluster.topicId(topic), partition, end)
+        return new KafkaWriter({ cluster, producer, codec, name, progress, remembered, grace })
       } catch (error) {
         grace.end()
         throw error
       }
+    },
+    async requireWhole({ name, topics, signal }) {
+      const progress = await log.readProgress({ name, signal })
+      const settled = async (): Promise<Progress> => {
+        const writer = await log.openWriter({ name, signal })
+        await writer.close()
+        return writer.progress
+      }
+      await requireProgress(log, { name, progress, settled, topics, signal })
+      await requireRemembered(cluster, { progress, topics })
     },
     async readProgress(request) {
       return (await exists(cluster, progressTopic(request.name))) ? await entriesOf(request) : new Map()
@@ -99,6 +119,7 @@ export async function openKafkaLog(options: KafkaOptions): Promise<Log> {
       await Promise.all([cluster, ...followers].map((open) => open.close()))
     },
   }
+  return log
 }
 
 /** A stop that comes while a log transaction is at hand lets it come to its end, if the brokers let it. */
@@ -134,6 +155,7 @@ interface WriterOptions {
   readonly codec: Codec
   readonly name: string
   readonly progress: Progress
+  readonly remembered: RememberedTopics
   readonly grace: Grace
 }
 
@@ -144,11 +166,13 @@ class KafkaWriter implements LogWriter {
   readonly #codec: Codec
   readonly #progressSink: BatchSink
   readonly #progressTopic: SinkTopic
+  readonly #remembered: RememberedTopics
   readonly #grace: Grace
   #usable = true
 
-  constructor({ cluster, producer, codec, name, progress, grace }: WriterOptions) {
+  constructor({ cluster, producer, codec, name, progress, remembered, grace }: WriterOptions) {
     this.#producer = producer
+    this.#remembered = remembered
     this.#grace = grace
     this.#codec = codec
     this.progress = progress
@@ -183,7 +207,7 @@ class KafkaWriter implements LogWriter {
   #fill(progress: Progress): FilledBatches {
     const topic = this.#progressSink.topic({ name: this.#progressTopic.name, keyed: true })
     assert(!(topic instanceof Promise), 'the progress topic is known')
-    for (const [entry, value] of progress)
+    for (const [entry, value] of [...progress, ...this.#remembered.entries(performance.now())])
       this.#progressSink.append(topic, encodedRecord({ key: Buffer.from(entry), value, timestampMs: Date.now() }))
     return this.#progressSink.cut()
   }

@@ -23,6 +23,8 @@ export interface ProduceResult {
   readonly topic: string
   readonly partition: number
   readonly error: number
+  /** Of the batch's first record; -1 where the broker did not take it now. */
+  readonly baseOffset: bigint
 }
 
 const ALL_REPLICAS = -1
@@ -39,7 +41,7 @@ function byTopic<T extends { readonly topic: string }>(entries: readonly T[]): [
   return [...topics]
 }
 
-export const produce = createAPI<[transactionalId: string, partitions: readonly ProducePartition[]], ProduceResult[]>(
+export const produceV8 = createAPI<[transactionalId: string, partitions: readonly ProducePartition[]], ProduceResult[]>(
   PRODUCE,
   PRODUCE_VERSION,
   (transactionalId: string, partitions: readonly ProducePartition[]) =>
@@ -80,7 +82,8 @@ export const produce = createAPI<[transactionalId: string, partitions: readonly 
 function readProduceResult(topic: string, reader: Reader): ProduceResult {
   const partition = reader.readInt32()
   const error = reader.readInt16()
-  reader.skip(24) // base offset, log append time, log start offset
+  const baseOffset = reader.readInt64()
+  reader.skip(16) // log append time, log start offset
   reader.readArray(
     (inner) => {
       inner.readInt32()
@@ -90,7 +93,7 @@ function readProduceResult(topic: string, reader: Reader): ProduceResult {
     TAGGED,
   )
   reader.readNullableString(COMPACT)
-  return { topic, partition, error }
+  return { topic, partition, error, baseOffset }
 }
 
 export interface FetchRequest {
@@ -116,7 +119,7 @@ const NO_LEADER_EPOCH = -1
 const EMPTY = Buffer.alloc(0)
 
 /** One partition at a time, as a read_committed consumer. */
-export const fetch = createAPI<[request: FetchRequest], FetchResult | null>(
+export const fetchV11 = createAPI<[request: FetchRequest], FetchResult | null>(
   FETCH,
   FETCH_VERSION,
   (request: FetchRequest) =>

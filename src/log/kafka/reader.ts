@@ -1,10 +1,10 @@
 /** Reader: committed records of a partition, from raw batches, with the records of aborted transactions left out. */
-import { listOffsetsV7 } from '@platformatic/kafka'
 import type { LogRecord, PartitionOffsets, ReadOptions } from '../log.js'
 import { decodeRecords, readBatches, type RecordBatch } from '../read-batch.js'
 import { type Cluster, missing } from './cluster.js'
 import { CODE, codeError, isPassingCode, answered } from './errors.js'
-import { fetch, type FetchResult } from './protocol.js'
+import type { FetchResult } from './protocol.js'
+import { fetch, listOffsets } from './requests.js'
 
 const MAX_WAIT_MS = 500
 /** The broker sends at least one batch, however large. */
@@ -25,9 +25,7 @@ export async function offsetsOf(cluster: Cluster, topic: string, partition: numb
 async function listOffset(cluster: Cluster, topic: string, partition: number, timestamp: bigint): Promise<bigint> {
   return await atLeader(cluster, topic, partition, async (broker) => {
     const partitions = [{ partitionIndex: partition, currentLeaderEpoch: -1, timestamp }]
-    const response = await cluster.call(broker, listOffsetsV7.api, CONSUMER, READ_COMMITTED, [
-      { name: topic, partitions },
-    ])
+    const response = await cluster.call(broker, listOffsets, CONSUMER, READ_COMMITTED, [{ name: topic, partitions }])
     const offset = response.topics[0]?.partitions[0]?.offset
     if (offset === undefined || offset < 0n) throw answered(CODE.coordinatorNotAvailable)
     return offset

@@ -1,16 +1,15 @@
 /** Topics: what evert creates, with the retention that its options ask for, and what it deletes. */
-import {
-  ConfigResourceTypes,
-  createTopicsV7,
-  deleteTopicsV6,
-  describeConfigsV4,
-  IncrementalAlterConfigOperationTypes,
-  incrementalAlterConfigsV1,
-} from '@platformatic/kafka'
+import { ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from '@platformatic/kafka'
 import type { TopicRequest } from '../../event/sink.js'
 import type { Cluster } from './cluster.js'
 import { CODE, codesOf, kafkaError, answered } from './errors.js'
 import type { KafkaOptions } from './options.js'
+import {
+  createTopics as createTopicsRequest,
+  deleteTopics as deleteTopicsRequest,
+  describeConfigs,
+  incrementalAlterConfigs,
+} from './requests.js'
 
 const ADMIN_TIMEOUT_MS = 20_000
 /** Many topics are created and looked at in requests of this many. */
@@ -62,24 +61,35 @@ export async function createProgressTopic(cluster: Cluster, pipeline: string): P
   await create(cluster, [{ name: progressTopic(pipeline), partitions: 1, configs }])
 }
 
+/**
+ * Asks again for what is not there yet: with ZooKeeper, a topic whose deletion is under way is no longer shown, but refused as one that
+ * exists. A topic can be written to when every partition has a leader that the cluster knows of.
+ */
 async function create(cluster: Cluster, topics: readonly TopicSettings[]): Promise<void> {
   for (let from = 0; from < topics.length; from += TOPICS_PER_REQUEST) {
-    const some = topics.slice(from, from + TOPICS_PER_REQUEST)
-    const object = some.length === 1 ? `topic "${some[0]?.name}"` : `${some.length} topics`
+    let left = topics.slice(from, from + TOPICS_PER_REQUEST)
+    const object = left.length === 1 ? `topic "${left[0]?.name}"` : `${left.length} topics`
     await cluster.retry({ object }, async () => {
-      try {
-        await cluster.callController(
-          createTopicsV7.api,
-          some.map((topic) => creation(cluster, topic)),
-          ADMIN_TIMEOUT_MS,
-          false,
-        )
-      } catch (error) {
-        const refused = codesOf(error).filter((code) => code !== CODE.topicAlreadyExists && code !== CODE.none)
-        if (refused.length > 0 || codesOf(error).length === 0) throw error
-      }
+      await request(cluster, left)
+      const unled: TopicSettings[] = []
+      for (const topic of left) if (!(await isLed(cluster, topic.name))) unled.push(topic)
+      left = unled
+      if (left.length > 0) throw answered(CODE.unknownTopicOrPartition)
     })
-    for (const { name } of some) await untilLed(cluster, name)
+  }
+}
+
+async function request(cluster: Cluster, topics: readonly TopicSettings[]): Promise<void> {
+  try {
+    await cluster.callController(
+      createTopicsRequest,
+      topics.map((topic) => creation(cluster, topic)),
+      ADMIN_TIMEOUT_MS,
+      false,
+    )
+  } catch (error) {
+    const refused = codesOf(error).filter((code) => code !== CODE.topicAlreadyExists && code !== CODE.none)
+    if (refused.length > 0 || codesOf(error).length === 0) throw error
   }
 }
 
@@ -97,14 +107,9 @@ function creation(
   return { name, numPartitions: partitions, replicationFactor, assignments: [], configs: [...configs] }
 }
 
-/** A topic can be written to when every partition has a leader that the cluster knows of. */
-async function untilLed(cluster: Cluster, topic: string): Promise<void> {
-  await cluster.retry({ object: `topic "${topic}"`, topic }, async () => {
-    const found = await cluster.refresh(topic)
-    if (found === null || found.leaders.length === 0 || [...found.leaders].some((id) => id === undefined || id < 0)) {
-      throw answered(CODE.unknownTopicOrPartition)
-    }
-  })
+async function isLed(cluster: Cluster, topic: string): Promise<boolean> {
+  const found = await cluster.refresh(topic)
+  return found !== null && found.leaders.length > 0 && [...found.leaders].every((id) => id !== undefined && id >= 0)
 }
 
 /** The largest batch, and so the largest record, that a topic takes. */
@@ -115,7 +120,7 @@ export async function maxMessageBytes(cluster: Cluster, topic: string): Promise<
 async function topicConfig(cluster: Cluster, topic: string, name: string): Promise<string> {
   const resource = { resourceType: ConfigResourceTypes.TOPIC, resourceName: topic, configurationKeys: [name] }
   const described = await cluster.retry({ object: `topic "${topic}"`, topic }, () =>
-    cluster.callAny(describeConfigsV4.api, [resource], false, false),
+    cluster.callAny(describeConfigs, [resource], false, false),
   )
   return described.results[0]?.configs[0]?.value ?? ''
 }
@@ -126,7 +131,7 @@ async function stopCompaction(cluster: Cluster, topics: readonly string[]): Prom
     if (!(await topicConfig(cluster, topic, 'cleanup.policy')).includes('compact')) continue
     const resource = { resourceType: ConfigResourceTypes.TOPIC, resourceName: topic }
     const configs = FOREVER.map((config) => ({ ...config, configOperation: IncrementalAlterConfigOperationTypes.SET }))
-    await cluster.retry(asked, () => cluster.callAny(incrementalAlterConfigsV1.api, [{ ...resource, configs }], false))
+    await cluster.retry(asked, () => cluster.callAny(incrementalAlterConfigs, [{ ...resource, configs }], false))
     cluster.options.logger.warn(
       { topic },
       'records without a key are to come: the topic is no longer compacted, but kept for ever',
@@ -140,7 +145,7 @@ export async function deleteTopics(cluster: Cluster, names: readonly string[]): 
     const some = names.slice(from, from + TOPICS_PER_REQUEST).map((name) => ({ name }))
     await cluster.retry({ object: `${some.length} topics` }, async () => {
       try {
-        await cluster.callController(deleteTopicsV6.api, some, ADMIN_TIMEOUT_MS)
+        await cluster.callController(deleteTopicsRequest, some, ADMIN_TIMEOUT_MS)
       } catch (error) {
         const refused = codesOf(error).filter((code) => code !== CODE.unknownTopicOrPartition && code !== CODE.none)
         if (refused.length > 0 || codesOf(error).length === 0) throw error

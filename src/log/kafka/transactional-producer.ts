@@ -2,18 +2,22 @@
  * Transactional producer of ready-made record batches. Batches of a partition keep their order and their sequence numbers however
  * often they are sent, so that the broker takes each of them once.
  */
-import { addPartitionsToTxnV3, type Broker, endTxnV3, initProducerIdV4 } from '@platformatic/kafka'
+import type { Broker } from '@platformatic/kafka'
 import { EvertError } from '../../base/errors.js'
 import type { FilledBatch } from '../batch-sink.js'
 import type { Cluster } from './cluster.js'
 import { CODE, codeError, codesOf, isPassing, isPassingCode } from './errors.js'
-import { produce } from './protocol.js'
+import { addPartitionsToTransaction, endTransaction, initProducerId, produce } from './requests.js'
 
 interface StampedBatch {
   readonly topic: string
   readonly partition: number
   readonly records: Buffer
+  readonly count: number
 }
+
+/** Told of every batch that a broker has taken: the offset after its last record. */
+export type OnDelivered = (topic: string, partition: number, end: bigint) => void
 
 /** Sequence numbers wrap around at 2^31. */
 const SEQUENCE_MASK = 0x7fffffff
@@ -25,6 +29,7 @@ export class TransactionalProducer {
   readonly #cluster: Cluster
   readonly #id: string
   readonly #signal: AbortSignal
+  readonly #onDelivered: OnDelivered
   #coordinator: Broker | null = null
   #producerId = -1n
   #epoch = -1
@@ -39,7 +44,15 @@ export class TransactionalProducer {
   readonly #added = new Set<string>()
   #openedMs: number | null = null
 
-  constructor(cluster: Cluster, transactionalId: string, signal: AbortSignal) {
+  constructor(
+    cluster: Cluster,
+    {
+      transactionalId,
+      signal,
+      onDelivered,
+    }: { readonly transactionalId: string; readonly signal: AbortSignal; readonly onDelivered: OnDelivered },
+  ) {
+    this.#onDelivered = onDelivered
     this.#cluster = cluster
     this.#id = transactionalId
     this.#signal = signal
@@ -53,7 +66,7 @@ export class TransactionalProducer {
   async init(): Promise<void> {
     const { transactionTimeoutMs } = this.#cluster.options
     const response = await this.#ask((broker) =>
-      this.#cluster.call(broker, initProducerIdV4.api, this.#id, transactionTimeoutMs, -1n, -1),
+      this.#cluster.call(broker, initProducerId, this.#id, transactionTimeoutMs, -1n, -1),
     )
     this.#producerId = response.producerId
     this.#epoch = response.producerEpoch
@@ -76,7 +89,7 @@ export class TransactionalProducer {
     if (this.#openedMs === null) return
     try {
       await this.#ask((broker) =>
-        this.#cluster.call(broker, endTxnV3.api, this.#id, this.#producerId, this.#epoch, commit),
+        this.#cluster.call(broker, endTransaction, this.#id, this.#producerId, this.#epoch, commit),
       )
     } catch (error) {
       throw this.#tooLong(error)
@@ -134,7 +147,7 @@ export class TransactionalProducer {
       verifyOnly: false,
       topics: [...topics].map(([name, partitions]) => ({ name, partitions })),
     }
-    await this.#ask((broker) => this.#cluster.call(broker, addPartitionsToTxnV3.api, [transaction]))
+    await this.#ask((broker) => this.#cluster.call(broker, addPartitionsToTransaction, [transaction]))
   }
 
   #stamp({ topic, partition, builder }: FilledBatch): StampedBatch {
@@ -142,7 +155,7 @@ export class TransactionalProducer {
     const baseSequence = this.#sequences.get(key) ?? 0
     this.#sequences.set(key, (baseSequence + builder.count) & SEQUENCE_MASK)
     const producer = { producerId: this.#producerId, producerEpoch: this.#epoch, baseSequence, transactional: true }
-    return { topic, partition, records: builder.stamp(producer) }
+    return { topic, partition, records: builder.stamp(producer), count: builder.count }
   }
 
   /** In rounds: what a round could not deliver is sent again, in order, once everything of it has settled. */
@@ -176,11 +189,12 @@ export class TransactionalProducer {
       if (error !== null && !isPassing(error)) throw error
       for (const entry of entries) {
         const key = partitionKey(entry)
-        const code = answers.find(
-          (answer) => answer.topic === entry.topic && answer.partition === entry.partition,
-        )?.error
+        const answer = answers.find(({ topic, partition }) => topic === entry.topic && partition === entry.partition)
+        const code = answer?.error
         if (code === CODE.none || code === CODE.duplicateSequence) {
           this.#known.add(key)
+          if (answer !== undefined && answer.baseOffset >= 0n)
+            this.#onDelivered(entry.topic, entry.partition, answer.baseOffset + BigInt(entry.count))
           continue
         }
         const passing =

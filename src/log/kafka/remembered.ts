@@ -1,0 +1,164 @@
+/**
+ * Remembered topics: how far each topic was written, kept in the pipeline's progress, so that a start can tell whether the cluster still
+ * has all of it. An unclean election of a leader cuts a partition short without a word; a topic that somebody deleted comes back empty.
+ */
+import { z } from 'zod'
+import { EvertError } from '../../base/errors.js'
+import type { Progress } from '../log.js'
+import type { Cluster } from './cluster.js'
+import { answered, CODE } from './errors.js'
+import { listOffsets } from './requests.js'
+
+const ENTRY = 'topic/'
+/** Written with a commit, but no more often: what was written in the last second before a crash may be missing unnoticed. */
+const PERIOD_MS = 1000
+const ANY_RECORD = 0
+const CONSUMER = -1
+const LATEST = -1n
+
+const stored = z.object({
+  /** Null where the cluster gives its topics no ids. */
+  id: z.string().nullable(),
+  /** By partition, the offset after the last record that was written; null for one that was never written. */
+  ends: z.array(z.number().nullable()),
+})
+type Written = z.infer<typeof stored>
+
+/** Grows as batches are delivered. */
+export class RememberedTopics {
+  readonly #topics = new Map<string, Written>()
+  readonly #changed = new Set<string>()
+  #writtenMs = 0
+
+  constructor(progress: Progress) {
+    for (const [name, written] of readEntries(progress)) this.#topics.set(name, written)
+  }
+
+  delivered(topic: string, id: string | null, partition: number, end: bigint): void {
+    const known = this.#topics.get(topic)
+    const ends = known?.id === id ? known.ends : []
+    while (ends.length <= partition) ends.push(null)
+    ends[partition] = Number(end)
+    if (known?.id !== id) this.#topics.set(topic, { id, ends })
+    this.#changed.add(topic)
+  }
+
+  /** What the next commit takes along. */
+  entries(nowMs: number): Progress {
+    if (this.#changed.size === 0 || nowMs - this.#writtenMs < PERIOD_MS) return new Map()
+    this.#writtenMs = nowMs
+    const entries = [...this.#changed].map((name): [string, Buffer] => [
+      `${ENTRY}${name}`,
+      Buffer.from(JSON.stringify(this.#topics.get(name))),
+    ])
+    this.#changed.clear()
+    return new Map(entries)
+  }
+
+  /** Takes what the cluster has now for all there is to know, after a loss that was told of. */
+  async accept(cluster: Cluster): Promise<void> {
+    const there = new Map((await cluster.listTopics()).map((topic) => [topic.name, topic]))
+    const names = [...this.#topics.keys()]
+    const ends = await endOffsets(
+      cluster,
+      names.filter((name) => there.has(name)),
+    )
+    for (const name of names) {
+      const found = (ends.get(name) ?? []).map(Number)
+      this.#topics.set(name, { id: there.get(name)?.id ?? null, ends: found })
+      this.#changed.add(name)
+    }
+  }
+}
+
+function readEntries(progress: Progress): [string, Written][] {
+  return [...progress]
+    .filter(([entry]) => entry.startsWith(ENTRY))
+    .map(([entry, value]) => [entry.slice(ENTRY.length), stored.parse(JSON.parse(value.toString()))])
+}
+
+/** Errors: TOPIC_LOST, TOPIC_REPLACED, TOPIC_TRUNCATED. */
+export async function requireRemembered(
+  cluster: Cluster,
+  { progress, topics }: { readonly progress: Progress; readonly topics: readonly string[] },
+): Promise<void> {
+  const asked = new Set(topics)
+  const remembered = readEntries(progress).filter(
+    ([name, { ends }]) => asked.has(name) && ends.some((end) => end !== null && end > 0),
+  )
+  if (remembered.length === 0) return
+  const there = new Map((await cluster.listTopics()).map((topic) => [topic.name, topic]))
+  for (const [name, { id }] of remembered) {
+    const topic = there.get(name)
+    if (topic === undefined) throw lost('TOPIC_LOST', `topic "${name}" was written by this pipeline, and is gone`)
+    if (id !== null && topic.id !== null && topic.id !== id)
+      throw lost('TOPIC_REPLACED', `topic "${name}" was written by this pipeline, then deleted and created again`)
+  }
+  const ends = await endOffsets(
+    cluster,
+    remembered.map(([name]) => name),
+  )
+  for (const [name, written] of remembered) {
+    for (const [partition, end] of written.ends.entries()) {
+      const found = ends.get(name)?.[partition] ?? 0n
+      if (end === null || found >= BigInt(end)) continue
+      throw lost(
+        'TOPIC_TRUNCATED',
+        `topic "${name}" partition ${partition} was written up to offset ${end}, and ends at ${found}: the cluster has lost what was between`,
+      )
+    }
+  }
+}
+
+function lost(code: 'TOPIC_LOST' | 'TOPIC_REPLACED' | 'TOPIC_TRUNCATED', message: string): EvertError {
+  return new EvertError(code, {
+    message,
+    hint: 'evert run --on-loss resnapshot records the gap in the log and publishes all rows again; unclean.leader.election.enable=false keeps brokers from losing records',
+  })
+}
+
+/** Where partitions end, uncommitted records included; all of a broker's partitions in one request. */
+async function endOffsets(cluster: Cluster, topics: readonly string[]): Promise<Map<string, bigint[]>> {
+  return await cluster.retry({ object: `${topics.length} topics` }, async () => {
+    const requests = new Map<
+      number,
+      { readonly host: string; readonly port: number; readonly topics: Map<string, number[]> }
+    >()
+    const places = (await cluster.listTopics()).filter(({ name }) => topics.includes(name))
+    for (const { name, partitions } of places) {
+      for (let partition = 0; partition < partitions; partition++) {
+        const leader = await cluster.leader(name, partition)
+        if (leader === null) {
+          cluster.forget(name)
+          throw answered(CODE.coordinatorNotAvailable)
+        }
+        const request = requests.get(leader.id) ?? { ...leader.broker, topics: new Map<string, number[]>() }
+        requests.set(leader.id, request)
+        request.topics.set(name, [...(request.topics.get(name) ?? []), partition])
+      }
+    }
+    const ends = new Map<string, bigint[]>()
+    try {
+      for (const { host, port, topics: own } of requests.values()) {
+        const wanted = [...own].map(([name, partitions]) => ({
+          name,
+          partitions: partitions.map((partitionIndex) => ({
+            partitionIndex,
+            currentLeaderEpoch: -1,
+            timestamp: LATEST,
+          })),
+        }))
+        const response = await cluster.call({ host, port }, listOffsets, CONSUMER, ANY_RECORD, wanted)
+        for (const { name, partitions } of response.topics) {
+          const found = ends.get(name) ?? []
+          ends.set(name, found)
+          for (const { partitionIndex, offset } of partitions) found[partitionIndex] = offset
+        }
+      }
+    } catch (error) {
+      for (const name of topics) cluster.forget(name)
+      throw error
+    }
+    return ends
+  })
+}
