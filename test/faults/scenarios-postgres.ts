@@ -82,17 +82,15 @@ export const POSTGRES_SCENARIOS: readonly Scenario[] = [
       run.recovering()
     },
   },
-]
-
-/** Until evert itself notices that a connection is silent. */
-export const BLACK_HOLE_TO_POSTGRES: Scenario = {
-  name: 'black-hole-to-postgres',
-  fault: 'for 10 s the network swallows what goes to Postgres and comes from it; the connections stay dead',
-  databaseSettings: { wal_sender_timeout: '10s' },
-  async work(run) {
-    run.stage.postgresFront.weather = { swallow: true }
-    await run.last(10_000)
-    run.stage.postgresFront.weather = {}
-    run.recovering()
+  {
+    name: 'black-hole-to-postgres',
+    fault: 'for 10 s the network swallows what goes to Postgres and comes from it; the connections stay dead',
+    databaseSettings: { wal_sender_timeout: '10s' },
+    async work(run) {
+      run.stage.postgresFront.weather = { swallow: true }
+      await run.last(10_000)
+      run.stage.postgresFront.weather = {}
+      run.recovering()
+    },
   },
-}
+]
