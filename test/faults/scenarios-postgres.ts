@@ -1,6 +1,5 @@
 /** Scenarios: what can happen to Postgres, and between it and evert. */
-import { mkdtempSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Run, Scenario } from './harness/run.js'
 import { PASSWORD_ROLE, type Stage } from './harness/stage.js'
@@ -23,12 +22,12 @@ async function restart(run: Run, end: () => Promise<void>): Promise<void> {
   run.recovering()
 }
 
-/** ~/.pgpass of the role that needs a password. */
-const passwordFile = join(mkdtempSync(join(tmpdir(), 'evert-password-')), 'pgpass')
+/** ~/.pgpass of the role that needs a password; it goes with the server's folder. */
+const passwordFile = ({ postgres }: Stage): string => join(postgres.dataDirectory, 'pgpass')
 
 async function setPassword(stage: Stage, password: string): Promise<void> {
   await stage.query('postgres', `alter role ${PASSWORD_ROLE} password '${password}'`)
-  writeFileSync(passwordFile, `127.0.0.1:*:*:${PASSWORD_ROLE}:${password}\n`, { mode: 0o600 })
+  writeFileSync(passwordFile(stage), `127.0.0.1:*:*:${PASSWORD_ROLE}:${password}\n`, { mode: 0o600 })
 }
 
 export const POSTGRES_SCENARIOS: readonly Scenario[] = [
@@ -74,7 +73,7 @@ export const POSTGRES_SCENARIOS: readonly Scenario[] = [
         await stage.query(name, `alter table ${table} owner to ${PASSWORD_ROLE}`)
       }
       await setPassword(stage, 'first')
-      return { user: PASSWORD_ROLE, environment: { PGPASSFILE: passwordFile } }
+      return { user: PASSWORD_ROLE, environment: { PGPASSFILE: passwordFile(stage) } }
     },
     async work(run) {
       await setPassword(run.stage, 'second')
