@@ -4,6 +4,7 @@
  *
  * Opening it takes the slot, which is the lock of a pipeline: nothing is read before `changes` is called.
  */
+import { type Clock, systemClock, type Timer } from '../base/clock.js'
 import { formatLsn, type EndLsn, type Lsn, LSN_ZERO, lsnFromHalves } from '../event/lsn.js'
 import type { CopySocket } from './copy-socket.js'
 import { Changes, type ChangesOptions } from './changes.js'
@@ -26,6 +27,7 @@ export interface StreamOptions {
   readonly publication: string
   /** Of the server, milliseconds; 0 for none. */
   readonly walSenderTimeoutMs: number
+  readonly clock?: Clock
 }
 
 export interface BatchLimits {
@@ -67,6 +69,7 @@ interface Deferred {
 export class ReplicationStream {
   readonly #socket: CopySocket
   readonly #options: StreamOptions
+  readonly #clock: Clock
   readonly #decoder: PgoutputDecoder
   readonly #status: StandbyStatus
   #opened: Deferred | null = null
@@ -85,12 +88,13 @@ export class ReplicationStream {
   #reached = false
   #closing = false
   #firstRecordAtMs = 0
-  #timer: NodeJS.Timeout | null = null
+  #timer: Timer | null = null
 
   constructor(socket: CopySocket, connection: Parameters<CopySocket['takeOver']>[0], options: StreamOptions) {
     this.#socket = socket
     this.#options = options
-    this.#status = new StandbyStatus((message) => socket.write(message))
+    this.#clock = options.clock ?? systemClock
+    this.#status = new StandbyStatus((message) => socket.write(message), this.#clock)
     this.#decoder = new PgoutputDecoder({
       begin: (high, low, timeUs, xid) => this.#begin(high, low, timeUs, xid),
       commit: (high, low, endHigh, endLow) => this.#commit(high, low, endHigh, endLow),
@@ -123,7 +127,7 @@ export class ReplicationStream {
       10_000,
     )
     this.#status.every(period)
-    this.#timer = setInterval(() => this.#onIdle(), IDLE_MS)
+    this.#timer = this.#clock.every(IDLE_MS, () => this.#onIdle())
   }
 
   /** Batches of the stream from `from` on. May be called again after it ended at `until`. */
@@ -131,10 +135,11 @@ export class ReplicationStream {
     this.#start(request)
     let givenUp = false
     const onAbort = (): void => {
-      setTimeout(() => {
+      const late = (): void => {
         givenUp = true
         this.#wake?.()
-      }, FINISH_MS).unref()
+      }
+      this.#clock.after(FINISH_MS, late).unref()
       this.#wake?.()
     }
     request.signal.addEventListener('abort', onAbort)
@@ -187,12 +192,12 @@ export class ReplicationStream {
     if (this.#closing) return
     this.#closing = true
     this.#status.stop()
-    if (this.#timer !== null) clearInterval(this.#timer)
+    this.#timer?.cancel()
     if (this.#error === null) {
       await new Promise<void>((resolve) => {
-        const late = setTimeout(resolve, 1000)
+        const late = this.#clock.after(1000, resolve)
         const done = (): void => {
-          clearTimeout(late)
+          late.cancel()
           resolve()
         }
         this.#ended = { resolve: done, reject: done }
@@ -312,12 +317,12 @@ export class ReplicationStream {
   /** True while the oldest record in the sink is younger than the limit; then a timer asks again. */
   #young(ageMs: number): boolean {
     if (ageMs === 0) return false
-    const now = performance.now()
+    const now = this.#clock.elapsedMs()
     if (this.#firstRecordAtMs === 0) {
       this.#firstRecordAtMs = now
-      setTimeout(() => {
+      this.#clock.after(ageMs, () => {
         if (this.#wake !== null) this.#take()
-      }, ageMs)
+      })
       return true
     }
     return now - this.#firstRecordAtMs < ageMs
@@ -326,7 +331,7 @@ export class ReplicationStream {
   #fail(error: Error): void {
     this.#error ??= error
     this.#status.stop()
-    if (this.#timer !== null) clearInterval(this.#timer)
+    this.#timer?.cancel()
     this.#opened?.reject(error)
     this.#opened = null
     this.#ended?.reject(error)

@@ -2,6 +2,7 @@
 import { BatchSink, FilledBatches } from '../batch-sink.js'
 import { type Codec, loadCodec } from '../compression.js'
 import { assert } from '../../base/assert.js'
+import type { Clock } from '../../base/clock.js'
 import { encodedRecord } from '../../event/record.js'
 import type { SinkTopic, TopicRequest } from '../../event/sink.js'
 import type { FilledRecords, Log, LogRecord, LogWriter, Progress, ReadOptions } from '../log.js'
@@ -58,7 +59,7 @@ export async function openKafkaLog(options: KafkaOptions): Promise<Log> {
   return {
     async openWriter({ name, signal }) {
       if (!(await exists(cluster, progressTopic(name)))) await createProgressTopic(cluster, name)
-      const grace = new Grace(signal)
+      const grace = new Grace(signal, cluster.clock)
       try {
         const producer = new TransactionalProducer(cluster, name, grace.signal)
         await producer.init()
@@ -108,10 +109,11 @@ const GRACE_MS = 5000
 class Grace {
   readonly #late = new AbortController()
   readonly #signal: AbortSignal
-  readonly #onAbort = (): void => void setTimeout(() => this.#late.abort(), GRACE_MS).unref()
+  readonly #onAbort: () => void
 
-  constructor(signal: AbortSignal) {
+  constructor(signal: AbortSignal, clock: Clock) {
     this.#signal = signal
+    this.#onAbort = () => clock.after(GRACE_MS, () => this.#late.abort()).unref()
     signal.addEventListener('abort', this.#onAbort, { once: true })
   }
 
@@ -145,11 +147,13 @@ class KafkaWriter implements LogWriter {
   readonly #progressSink: BatchSink
   readonly #progressTopic: SinkTopic
   readonly #grace: Grace
+  readonly #clock: Clock
   #usable = true
 
   constructor({ cluster, producer, codec, name, progress, grace }: WriterOptions) {
     this.#producer = producer
     this.#grace = grace
+    this.#clock = cluster.clock
     this.#codec = codec
     this.progress = progress
     this.#progressTopic = { name: progressTopic(name), partitions: 1 }
@@ -183,8 +187,9 @@ class KafkaWriter implements LogWriter {
   #fill(progress: Progress): FilledBatches {
     const topic = this.#progressSink.topic({ name: this.#progressTopic.name, keyed: true })
     assert(!(topic instanceof Promise), 'the progress topic is known')
+    const timestampMs = this.#clock.nowMs()
     for (const [entry, value] of progress)
-      this.#progressSink.append(topic, encodedRecord({ key: Buffer.from(entry), value, timestampMs: Date.now() }))
+      this.#progressSink.append(topic, encodedRecord({ key: Buffer.from(entry), value, timestampMs }))
     return this.#progressSink.cut()
   }
 

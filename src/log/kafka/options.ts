@@ -1,6 +1,7 @@
 /** Options of the Kafka log, and what the connections of the client make of them. */
 import { readFileSync } from 'node:fs'
 import type { ConnectionOptions } from '@platformatic/kafka'
+import type { Clock } from '../../base/clock.js'
 import { EvertError } from '../../base/errors.js'
 import type { Logger } from '../../base/logger.js'
 import type { Compression } from '../compression.js'
@@ -34,6 +35,7 @@ export interface KafkaOptions {
   readonly transactionTimeoutMs: number
   /** How long retriable errors are ridden out before the writer gives up. */
   readonly retryTimeoutMs?: number
+  readonly clock?: Clock
   readonly logger: Logger
 }
 

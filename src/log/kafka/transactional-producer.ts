@@ -62,7 +62,7 @@ export class TransactionalProducer {
   /** Sends batches within the log transaction, opening one where none is. */
   async send(batches: readonly FilledBatch[]): Promise<void> {
     if (batches.length === 0) return
-    this.#openedMs ??= performance.now()
+    this.#openedMs ??= this.#cluster.clock.elapsedMs()
     try {
       await this.#addPartitions(batches)
       await this.#produce(batches.map((batch) => this.#stamp(batch)))
@@ -88,7 +88,7 @@ export class TransactionalProducer {
   /** Being fenced in a log transaction that is older than its timeout means that the broker has aborted it. */
   #tooLong(error: unknown): unknown {
     const { transactionTimeoutMs } = this.#cluster.options
-    const ageMs = this.#openedMs === null ? 0 : performance.now() - this.#openedMs
+    const ageMs = this.#openedMs === null ? 0 : this.#cluster.clock.elapsedMs() - this.#openedMs
     if (!(error instanceof EvertError) || error.code !== 'LOG_FENCED' || ageMs < transactionTimeoutMs) return error
     return new EvertError('TRANSACTION_TOO_LONG', {
       message: `${this.#object}: a log transaction was open for ${Math.round(ageMs / 1000)} s, and the broker aborted it after ${transactionTimeoutMs / 1000} s`,
