@@ -20,16 +20,16 @@ import {
 } from './topics.js'
 import { TransactionalProducer } from './transactional-producer.js'
 
-/** Errors: LOG_UNREACHABLE, LOG_TLS, LOG_AUTHENTICATION, COMPRESSION_MISSING. */
-export async function openKafkaLog(options: KafkaOptions): Promise<Log> {
+/** `connect` makes a client of the cluster. Errors: LOG_UNREACHABLE, LOG_TLS, LOG_AUTHENTICATION, COMPRESSION_MISSING. */
+export async function openKafkaLog(options: KafkaOptions, connect = (): Cluster => new Cluster(options)): Promise<Log> {
   const codec = await loadCodec(options.compression)
-  const cluster = new Cluster(options)
+  const cluster = connect()
   const followers = new Set<Cluster>()
 
   /** A follower waits at the broker for what is to come, which would hold up every other request on its connection. */
   async function* read(request: ReadOptions): AsyncGenerator<LogRecord, void, undefined> {
     if (request.until !== undefined) return yield* readPartition(cluster, request)
-    const own = new Cluster(options)
+    const own = connect()
     followers.add(own)
     try {
       yield* readPartition(own, request)
