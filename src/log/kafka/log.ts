@@ -1,5 +1,5 @@
 /** The Kafka log: topics, a transactional writer for a pipeline, and read_committed readers. */
-import { BatchSink, FilledBatches } from '../batch-sink.js'
+import { BatchSink, FilledBatches, MAX_BATCH_BYTES } from '../batch-sink.js'
 import { type Codec, loadCodec } from '../compression.js'
 import { assert } from '../../base/assert.js'
 import type { Clock } from '../../base/clock.js'
@@ -158,7 +158,8 @@ class KafkaWriter implements LogWriter {
     this.progress = progress
     this.#progressTopic = { name: progressTopic(name), partitions: 1 }
     this.#progressSink = new BatchSink({ lookup: () => this.#progressTopic })
-    this.sink = new BatchSink({ lookup: (request) => lookUp(cluster, request) })
+    const { batchBytes = MAX_BATCH_BYTES } = cluster.options
+    this.sink = new BatchSink({ lookup: (request) => lookUp(cluster, request), maxBatchBytes: batchBytes })
   }
 
   cut(): FilledRecords {

@@ -29,6 +29,8 @@ export interface KafkaOptions {
     readonly retention: 'compact' | 'forever' | { readonly ms: number }
   }
   readonly compression: Compression
+  /** The largest record batch, if it holds more than one record. */
+  readonly batchBytes?: number
   /** Whether topics are asked for the largest record that they take. */
   readonly recordLimits?: boolean
   /** The broker aborts a log transaction that is open for longer. */
