@@ -296,10 +296,11 @@ export class ReplicationStream {
     const changes = this.#changes
     if (request === null || changes === null || this.#taken !== null || this.#error !== null) return
     const { sink, limits } = request
-    const whole = !changes.midTransaction
     const full = sink.bytes >= limits.bytes
+    const moved = changes.endLsn > this.#takenEnd
+    // Before a transaction's first change, the shapes of its tables alone may fill the sink: then they are a part of it.
+    const whole = !changes.midTransaction && (moved || this.#partial || !full)
     if (whole) {
-      const moved = changes.endLsn > this.#takenEnd
       if (!moved && !this.#partial) return
       if (sink.records === 0 && !this.#partial && !this.#idle && !this.#reached) return
       if (sink.records > 0 && !full && this.#young(limits.ageMs)) return
