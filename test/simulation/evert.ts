@@ -78,7 +78,9 @@ async function attempt(machine: Machine, around: Surroundings, onCommit: () => v
     await stream.open()
     const writer = await log.openWriter({ name: PIPELINE, signal })
     closers.push(() => writer.close())
-    const slot = await server.query(machine, () => slotOf(server))
+    const { slot, own } = await server.query(machine, () => ({ slot: slotOf(server), own: server.holds(wire) }))
+    // Frozen since, it may have lost the slot to another one, which has moved it.
+    if (!own) throw new EvertError('SLOT_ACTIVE', { message: 'the slot was lost to another process' })
     const progress = resume(resumeOptions(), { identity: identity(server), slot, created: null, writer })
     await bridge({
       source: stream,

@@ -20,7 +20,7 @@ const READER = 'src/log/kafka/reader.ts'
 const APPEND = 'await writer.append(batch.records, batch.endLsn === null ? null : progress.at(batch.endLsn))'
 const ACKNOWLEDGE = 'source.acknowledge(batch.endLsn)'
 const INIT = `    const response = await this.#ask((broker) =>
-      this.#cluster.call(broker, initProducerIdV4.api, this.#id, transactionTimeoutMs, -1n, -1),
+      this.#cluster.call(broker, initProducerIdV4.api, this.#id, transactionTimeoutMs, id, epoch),
     )`
 const SEND = `      await this.#producer.send(batches)
       if (progress !== null) await this.#producer.end(true)`
@@ -73,7 +73,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'cuts in the middle of a transaction',
     file: STREAM,
-    changes: [['const whole = !changes.midTransaction', 'const whole = true']],
+    changes: [['const whole = !changes.midTransaction && (moved || this.#partial || !full)', 'const whole = true']],
   },
   {
     name: 'commits a part of a large transaction',
@@ -84,6 +84,11 @@ export const MUTATIONS: readonly Mutation[] = [
         'progress.at(batch.endLsn ?? progress.state.endLsn)',
       ],
     ],
+  },
+  {
+    name: 'waits for ever once the shapes of tables have filled the sink',
+    file: STREAM,
+    changes: [[' && (moved || this.#partial || !full)', '']],
   },
   {
     name: 'takes the progress of a later batch',
@@ -148,6 +153,11 @@ export const MUTATIONS: readonly Mutation[] = [
     ],
   },
   {
+    name: 'keeps its epoch after a request that was not answered',
+    file: PRODUCER,
+    changes: [['this.#unanswered) await this.init()', 'this.#unanswered) void 0']],
+  },
+  {
     name: 'gives a sequence number again after a failed round',
     file: PRODUCER,
     changes: [[FAILED, `${FAILED}\n        this.#sequences.set(key, entry.records.readInt32BE(53))`]],
@@ -200,20 +210,12 @@ export const MUTATIONS: readonly Mutation[] = [
     changes: [['visible: !(batch.isTransactional && aborting.has(batch.producerId))', 'visible: true']],
   },
   {
-    name: 'forgets an aborted transaction of a producer that has several',
+    name: 'forgets all aborted transactions of a producer but one',
     file: READER,
     changes: [
-      ["if (batch.control === 'abort') aborting.delete", 'if (batch.isControl) aborting.delete'],
-      ['while (toCome[0] !== undefined &&', 'if (aborting.size === 0 && toCome[0] !== undefined &&'],
-    ],
-  },
-  {
-    name: 'remembers the shape of a table before its record is in the log',
-    file: 'src/progress.ts',
-    changes: [
       [
-        'this.#added.set(entry, Buffer.from(JSON.stringify(description)))',
-        'this.#cut.set(entry, Buffer.from(JSON.stringify(description)))',
+        'result.abortedTransactions.toSorted(',
+        '[...new Map(result.abortedTransactions.map((of) => [of.producerId, of])).values()].toSorted(',
       ],
     ],
   },

@@ -70,5 +70,6 @@ describe('the simulator', () => {
     async (_, mutation) => {
       expect(await findingOf(mutation)).not.toBeNull()
     },
+    600_000,
   )
 })

@@ -27,12 +27,16 @@ const EXPECTED_ENDS: readonly string[] = ['LOG_FENCED', 'TRANSACTION_TOO_LONG']
 
 export async function simulate(seed: number, options: { readonly traced?: boolean } = {}): Promise<Outcome> {
   const simulation = new Simulation(seed, options.traced === true)
+  const { stackTraceLimit } = Error
+  Error.stackTraceLimit = 0 // thousands of simulated errors are made, and nobody looks at theirs
   let violation: string | null = null
   try {
     await simulation.run()
   } catch (error) {
     if (!(error instanceof Violation)) throw error
     violation = error.message
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit
   }
   return { seed, violation, ...simulation.figures }
 }
@@ -111,6 +115,7 @@ class Simulation {
       if (this.#changed) this.#verdict.look(this.#brokers.partitions)
       this.#changed = false
     }
+    this.#verdict.lookAgain(this.#brokers.partitions)
     for (const machine of this.#machines) machine.kill()
   }
 

@@ -126,22 +126,10 @@ export class Verdict {
   }
 
   #lookAt(partition: Partition, seen: Seen): void {
-    const { topic, index } = partition
-    const { batches, aborted, stable } = partition.fetch(seen.offset)
-    const result = {
-      records: Buffer.concat(batches.map(({ bytes }) => bytes)),
-      abortedTransactions: aborted.map((of) => ({ ...of, firstOffset: BigInt(of.firstOffset) })),
-    }
-    let next = 0
-    for (const { visible } of committedBatches(result, { topic, partition: index })) {
-      const batch = batches[next++]
-      if (batch === undefined) throw new Violation('the reader finds more batches than there are')
+    const { topic, stable } = partition
+    for (const { batch, visible } of read(partition, seen.offset)) {
       if (batch.baseOffset < seen.offset) continue
-      if (visible !== (batch.control === null && batch.outcome === 'committed')) {
-        throw new Violation(
-          `a batch at ${topic} ${batch.baseOffset} is ${visible ? 'shown' : 'hidden'}: ${batch.outcome}`,
-        )
-      }
+      requireRight(partition, batch, visible)
       if (visible && topic === `${this.#pipeline}.schema`) this.#seeShapes(batch)
       else if (visible && topic !== `${this.#pipeline}.progress`) this.#see(batch, partition, seen)
       seen.offset = nextOffset(batch)
@@ -191,6 +179,21 @@ export class Verdict {
     else if (place !== partition.index) throw new Violation(`the key ${key} is in two partitions`)
   }
 
+  /** At the end, everything at once: what a consumer finds that comes now, with all aborted transactions in one fetch. */
+  lookAgain(partitions: readonly Partition[]): void {
+    for (const partition of partitions) {
+      if (partition.stable !== partition.end) throw new Violation(`a transaction hangs in ${partition.topic}`)
+      for (const { batch, visible } of read(partition, 0)) requireRight(partition, batch, visible)
+    }
+    const shapes = new Set<string>()
+    for (const { stream } of this.#ledger.committed) {
+      for (const message of stream) if (!Buffer.isBuffer(message)) shapes.add(`${message.oid}/${message.version}`)
+    }
+    if (this.#shapes.size !== shapes.size) {
+      throw new Violation(`of ${shapes.size} shapes of tables, ${this.#shapes.size} were told`)
+    }
+  }
+
   /** What is still to come: nothing, once everything that was committed is visible. */
   get missing(): number {
     let missing = 0
@@ -203,6 +206,27 @@ export class Verdict {
   get visibleRecords(): number {
     return this.#visibleRecords
   }
+}
+
+/** A fetch from an offset on, through evert's own filter. */
+function* read(partition: Partition, from: number): Generator<{ batch: StoredBatch; visible: boolean }> {
+  const { batches, aborted } = partition.fetch(from)
+  const result = {
+    records: Buffer.concat(batches.map(({ bytes }) => bytes)),
+    abortedTransactions: aborted.map((of) => ({ ...of, firstOffset: BigInt(of.firstOffset) })),
+  }
+  let next = 0
+  for (const { visible } of committedBatches(result, { topic: partition.topic, partition: partition.index })) {
+    const batch = batches[next++]
+    if (batch === undefined) throw new Violation('the reader finds more batches than there are')
+    yield { batch, visible }
+  }
+  if (next < batches.length) throw new Violation('the reader finds fewer batches than there are')
+}
+
+function requireRight({ topic }: Partition, { baseOffset, control, outcome }: StoredBatch, visible: boolean): void {
+  if (visible === (control === null && outcome === 'committed')) return
+  throw new Violation(`a batch at ${topic} ${baseOffset} is ${visible ? 'shown' : 'hidden'}: ${outcome}`)
 }
 
 /** A tombstone has no position of its own: it has that of the delete before it. */

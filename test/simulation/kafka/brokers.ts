@@ -45,11 +45,14 @@ export class Brokers {
   onChange: () => void = () => undefined
   /** Told when a broker dies, so that its connections do. */
   onCrash: (broker: number) => void = () => undefined
+  /** How often a batch is refused for want of replicas. */
+  readonly #refusals: number
   /** False once the faults are over. */
   faulty = true
 
   constructor(world: World) {
     this.world = world
+    this.#refusals = world.random.pick([0.001, 0.01, 0.1])
   }
 
   get partitions(): Partition[] {
@@ -230,6 +233,8 @@ export class Brokers {
     }
     for (const { topic, partition: index, records } of entries) {
       const add = (error: number): void => void results.push({ topic, partition: index, error })
+      // A partition that is missing from the response has not been taken.
+      if (this.faulty && this.world.random.chance(this.#refusals / 2)) continue
       const partition = this.#partition(topic, index)
       const batch = readBatch(records)
       const error = partition === undefined ? ERROR.unknownTopic : this.#refusal(broker, partition, batch)
@@ -238,15 +243,14 @@ export class Brokers {
         continue
       }
       const taken = partition.append(batch)
-      if (taken.error !== ERROR.none || !taken.appended) {
-        const known = taken.error === ERROR.none && this.world.random.chance(0.5)
-        add(known ? ERROR.duplicateSequence : taken.error)
+      if (taken.error !== ERROR.none) {
+        add(taken.error)
         continue
       }
+      const again = taken.batch !== batch && this.world.random.chance(0.5)
       waiting++
-      this.#replicate(broker, partition, batch, (code) => {
-        // A broker that throttles may leave a partition out.
-        if (code !== ERROR.none || !this.faulty || !this.world.random.chance(0.003)) add(code)
+      this.#replicate(broker, partition, taken.batch, (code) => {
+        add(code === ERROR.none && again ? ERROR.duplicateSequence : code)
         settle()
       })
     }
@@ -255,7 +259,7 @@ export class Brokers {
 
   #refusal(broker: number, partition: Partition, batch: StoredBatch): number {
     if (partition.leader !== broker || this.world.nowMs < partition.leaderlessUntilMs) return ERROR.notLeader
-    if (this.faulty && this.world.random.chance(0.005)) return ERROR.notEnoughReplicas
+    if (this.faulty && this.world.random.chance(this.#refusals)) return ERROR.notEnoughReplicas
     if (partition.hasOpen(batch.producerId)) return ERROR.none
     const coordinator = this.#coordinatorOf(batch.producerId)
     return coordinator?.verify(batch.producerId, batch.epoch, partition) ?? ERROR.invalidProducerIdMapping
@@ -294,11 +298,15 @@ export class Brokers {
     const { batches, aborted, stable } = partition.fetch(Number(request.offset))
     // Not always everything at once.
     const some = batches.slice(0, this.world.random.chance(0.7) ? batches.length : 1)
+    const last = some.at(-1)?.baseOffset ?? -1
+    const abortedTransactions = aborted
+      .filter(({ firstOffset }) => firstOffset <= last)
+      .map((of) => ({ ...of, firstOffset: BigInt(of.firstOffset) }))
     return {
       value: {
         error: ERROR.none,
         lastStableOffset: BigInt(stable),
-        abortedTransactions: aborted.map((of) => ({ ...of, firstOffset: BigInt(of.firstOffset) })),
+        abortedTransactions,
         records: Buffer.concat(some.map(({ bytes }) => bytes)),
       },
     }

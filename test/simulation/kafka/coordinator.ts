@@ -26,6 +26,8 @@ export class Coordinator {
   #loadingUntilMs = 0
   readonly producerId: bigint
   #epoch = -1
+  /** The epoch before, where its own producer has asked for this one: asking again is a retry. */
+  #lastEpoch = -1
   #state: State = 'empty'
   #partitions = new Set<Partition>()
   #timeoutMs = 60_000
@@ -72,15 +74,18 @@ export class Coordinator {
     const refused = (error: number): { error: number; epoch: number } => ({ error, epoch: -1 })
     if (from.producerId !== -1n) {
       if (from.producerId !== this.producerId) return refused(ERROR.invalidProducerIdMapping)
-      if (from.epoch !== this.#epoch) return refused(ERROR.producerFenced)
+      if (from.epoch !== this.#epoch && from.epoch !== this.#lastEpoch) return refused(ERROR.producerFenced)
     }
     if (this.#preparing) return refused(ERROR.concurrentTransactions)
     if (this.#state === 'ongoing') {
-      this.#epoch++
-      this.#prepare(false)
+      this.#fence()
       return refused(ERROR.concurrentTransactions)
     }
-    this.#epoch++
+    const retried = from.producerId !== -1n && from.epoch === this.#lastEpoch
+    if (!retried) {
+      this.#lastEpoch = from.producerId === -1n ? -1 : this.#epoch
+      this.#epoch++
+    }
     this.#state = 'empty'
     this.#timeoutMs = timeoutMs
     return { error: ERROR.none, epoch: this.#epoch }
@@ -138,7 +143,13 @@ export class Coordinator {
   #expire(startedMs: number): void {
     if (this.#state !== 'ongoing' || this.#startedMs !== startedMs) return
     this.#world.say(() => 'kafka: the transaction has timed out')
+    this.#fence()
+  }
+
+  /** Aborts what is open, at an epoch that nobody has. */
+  #fence(): void {
     this.#epoch++
+    this.#lastEpoch = -1
     this.#prepare(false)
   }
 

@@ -7,7 +7,7 @@ import { Cluster } from '../../../src/log/kafka/cluster.js'
 import { answered } from '../../../src/log/kafka/errors.js'
 import type { KafkaOptions } from '../../../src/log/kafka/options.js'
 import type { Machine } from '../machine.js'
-import type { Answer, Brokers } from './brokers.js'
+import { API as REQUEST, type Answer, type Brokers } from './brokers.js'
 
 const USUAL_MS = 1
 const WORST_MS = 250
@@ -61,7 +61,8 @@ class BrokerConnection {
       world.after(REQUEST_TIMEOUT_MS, () => {
         if (!request.settled) this.#machine.deliver(() => this.break('PLT_KFK_TIMEOUT'))
       })
-      if (this.#brokers.faulty && world.random.chance(0.006)) {
+      const fragile = api === REQUEST.endTransaction ? 0.03 : 0.006
+      if (this.#brokers.faulty && world.random.chance(fragile)) {
         world.after(world.random.next() * 3, () => this.break())
       }
     })

@@ -29,7 +29,7 @@ const REMEMBERED = 5
 interface Producer {
   epoch: number
   lastSequence: number
-  batches: { readonly base: number; readonly last: number; readonly offset: number }[]
+  batches: StoredBatch[]
   /** Of the open transaction. */
   firstOffset: number | null
 }
@@ -77,18 +77,20 @@ export class Partition {
     return (this.#producers.get(producerId)?.firstOffset ?? null) !== null
   }
 
-  /** Appends, or says why not; a batch that is known already is none to append. Of a producer it does not know it takes any sequence. */
-  append(batch: StoredBatch): { readonly error: number; readonly appended: boolean } {
+  /** Appends, or says why not; gives the batch that it knows where this is the same. Of a new producer it takes any sequence. */
+  append(batch: StoredBatch): { readonly error: number; readonly batch: StoredBatch } {
     const known = this.#producers.get(batch.producerId)
     if (known !== undefined) {
-      if (batch.epoch < known.epoch) return { error: ERROR.invalidProducerEpoch, appended: false }
-      const again = known.batches.some(({ base, last }) => base === batch.baseSequence && last === batch.lastSequence)
-      if (again && batch.epoch === known.epoch) return { error: ERROR.none, appended: false }
+      if (batch.epoch < known.epoch) return { error: ERROR.invalidProducerEpoch, batch }
+      const again = known.batches.find((of) => {
+        return of.baseSequence === batch.baseSequence && of.lastSequence === batch.lastSequence
+      })
+      if (again !== undefined && batch.epoch === known.epoch) return { error: ERROR.none, batch: again }
       const expected = batch.epoch > known.epoch ? 0 : (known.lastSequence + 1) & 0x7fffffff
-      if (batch.baseSequence !== expected) return { error: ERROR.outOfOrderSequence, appended: false }
+      if (batch.baseSequence !== expected) return { error: ERROR.outOfOrderSequence, batch }
     }
     this.#push(batch)
-    return { error: ERROR.none, appended: true }
+    return { error: ERROR.none, batch }
   }
 
   /** A marker is replicated when it is written. */
@@ -119,7 +121,7 @@ export class Partition {
     }
     producer.firstOffset ??= batch.baseOffset
     producer.lastSequence = batch.lastSequence
-    producer.batches.push({ base: batch.baseSequence, last: batch.lastSequence, offset: batch.baseOffset })
+    producer.batches.push(batch)
     if (producer.batches.length > REMEMBERED) producer.batches.shift()
   }
 

@@ -57,6 +57,11 @@ export class Server {
     if (this.slot.sender === sender) this.slot.sender = null
   }
 
+  /** Whether the slot is held at the other end of this connection. */
+  holds(wire: Wire): boolean {
+    return this.slot.sender !== null && this.slot.sender === wire.peer
+  }
+
   /** A replication connection. */
   async connect(machine: Machine): Promise<Wire> {
     return await this.query(machine, () => {
