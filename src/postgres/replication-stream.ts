@@ -303,7 +303,7 @@ export class ReplicationStream {
     if (whole) {
       if (!moved && !this.#partial) return
       if (sink.records === 0 && !this.#partial && !this.#idle && !this.#reached) return
-      if (sink.records > 0 && !full && this.#young(limits.ageMs)) return
+      if (sink.records > 0 && !full && !this.#reached && this.#young(limits.ageMs)) return
     } else if (!full) return
     const endLsn = whole ? changes.endLsn : null
     this.#taken = { records: request.cut(), endLsn, commitLsn: changes.commitLsn }
