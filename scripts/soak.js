@@ -12,11 +12,16 @@ if (hours !== null && !(hours > 0)) {
   process.exit(2)
 }
 
-const more = { EVERT_TEST_ROWS: '200000', EVERT_TEST_STEPS: '20000', EVERT_TEST_MESSAGES: '50000000' }
+const more = {
+  EVERT_TEST_ROWS: '200000',
+  EVERT_TEST_STEPS: '20000',
+  EVERT_TEST_MESSAGES: '50000000',
+  EVERT_TEST_SEEDS: '1000000',
+}
 const environment = hours === null ? { ...more, ...process.env } : { ...process.env, EVERT_SOAK_HOURS: String(hours) }
 const suites =
   hours === null
-    ? ['--testTimeout=36000000', 'test/differential', 'test/replica', 'test/postgres/pgoutput-fuzz']
+    ? ['--testTimeout=36000000', 'test/differential', 'test/replica', 'test/postgres/pgoutput-fuzz', 'test/simulation']
     : ['test/faults/scenarios']
 
 const { status } = spawnSync(process.execPath, ['--experimental-vm-modules', JEST, ...suites], {

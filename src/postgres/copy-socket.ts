@@ -58,7 +58,10 @@ export class CopySocket {
     socket.removeAllListeners('data')
     if (socket !== this.plain) socket.on('data', (chunk: Buffer) => this.#onChunk(chunk))
     socket.on('error', (error) => this.#fail(connectionLost(error)))
-    socket.on('close', () => this.#fail(connectionLost(new Error('the server closed the connection'))))
+    const closed = (): void => this.#fail(connectionLost(new Error('the server closed the connection')))
+    socket.on('close', closed)
+    // One that was closed before says so to nobody any more.
+    if (socket.destroyed) queueMicrotask(closed)
   }
 
   /** Grows with everything that is read: who sees it stand still, while the socket is not paused, hears nothing. */

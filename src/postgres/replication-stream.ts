@@ -4,6 +4,7 @@
  *
  * Opening it takes the slot, which is the lock of a pipeline: nothing is read before `changes` is called.
  */
+import { type Clock, systemClock, type Timer } from '../base/clock.js'
 import { EvertError } from '../base/errors.js'
 import { formatLsn, type EndLsn, type Lsn, LSN_ZERO, lsnFromHalves } from '../event/lsn.js'
 import type { CopySocket } from './copy-socket.js'
@@ -29,6 +30,7 @@ export interface StreamOptions {
   readonly walSenderTimeoutMs: number
   /** Asks the server, on another connection, whether it is still sending to us. Its error is the stream's. */
   readonly isAlive: () => Promise<boolean>
+  readonly clock?: Clock
 }
 
 export interface BatchLimits {
@@ -76,6 +78,7 @@ interface Deferred {
 export class ReplicationStream {
   readonly #socket: CopySocket
   readonly #options: StreamOptions
+  readonly #clock: Clock
   readonly #decoder: PgoutputDecoder
   readonly #status: StandbyStatus
   #opened: Deferred | null = null
@@ -94,14 +97,15 @@ export class ReplicationStream {
   #reached = false
   #closing = false
   #firstRecordAtMs = 0
-  #timer: NodeJS.Timeout | null = null
+  #timer: Timer | null = null
   #lastReads = 0
   #silentMs = 0
 
   constructor(socket: CopySocket, connection: Parameters<CopySocket['takeOver']>[0], options: StreamOptions) {
     this.#socket = socket
     this.#options = options
-    this.#status = new StandbyStatus((message) => socket.write(message))
+    this.#clock = options.clock ?? systemClock
+    this.#status = new StandbyStatus((message) => socket.write(message), this.#clock)
     this.#decoder = new PgoutputDecoder({
       begin: (high, low, timeUs, xid) => this.#begin(high, low, timeUs, xid),
       commit: (high, low, endHigh, endLow) => this.#commit(high, low, endHigh, endLow),
@@ -128,14 +132,14 @@ export class ReplicationStream {
     this.#socket.query(
       `START_REPLICATION SLOT ${quoteIdentifier(slot)} LOGICAL 0/0 (proto_version '1', publication_names ${publications}, messages 'true')`,
     )
-    const late = setTimeout(() => this.#fail(lost('the server does not answer')), SILENCE_MS)
-    await started.finally(() => clearTimeout(late))
+    const late = this.#clock.after(SILENCE_MS, () => this.#fail(lost('the server does not answer')))
+    await started.finally(() => late.cancel())
     const period = Math.min(
       this.#options.walSenderTimeoutMs > 0 ? this.#options.walSenderTimeoutMs / 3 : 10_000,
       10_000,
     )
     this.#status.every(period)
-    this.#timer = setInterval(() => this.#onIdle(), IDLE_MS)
+    this.#timer = this.#clock.every(IDLE_MS, () => this.#onIdle())
   }
 
   /** Batches of the stream from `from` on. May be called again after it ended at `until`. */
@@ -143,10 +147,11 @@ export class ReplicationStream {
     this.#start(request)
     let givenUp = false
     const onAbort = (): void => {
-      setTimeout(() => {
+      const late = (): void => {
         givenUp = true
         this.#wake?.()
-      }, FINISH_MS).unref()
+      }
+      this.#clock.after(FINISH_MS, late).unref()
       this.#wake?.()
     }
     request.signal.addEventListener('abort', onAbort)
@@ -199,12 +204,12 @@ export class ReplicationStream {
     if (this.#closing) return
     this.#closing = true
     this.#status.stop()
-    if (this.#timer !== null) clearInterval(this.#timer)
+    this.#timer?.cancel()
     if (this.#error === null) {
       await new Promise<void>((resolve) => {
-        const late = setTimeout(resolve, 1000)
+        const late = this.#clock.after(1000, resolve)
         const done = (): void => {
-          clearTimeout(late)
+          late.cancel()
           resolve()
         }
         this.#ended = { resolve: done, reject: done }
@@ -318,13 +323,14 @@ export class ReplicationStream {
     const changes = this.#changes
     if (request === null || changes === null || this.#taken !== null || this.#error !== null) return
     const { sink, limits } = request
-    const whole = !changes.midTransaction
     const full = sink.bytes >= limits.bytes
+    const moved = changes.endLsn > this.#takenEnd
+    // Before a transaction's first change, the shapes of its tables alone may fill the sink: then they are a part of it.
+    const whole = !changes.midTransaction && (moved || this.#partial || !full)
     if (whole) {
-      const moved = changes.endLsn > this.#takenEnd
       if (!moved && !this.#partial) return
       if (sink.records === 0 && !this.#partial && !this.#idle && !this.#reached) return
-      if (sink.records > 0 && !full && this.#young(limits.ageMs)) return
+      if (sink.records > 0 && !full && !this.#reached && this.#young(limits.ageMs)) return
     } else if (!full) return
     const endLsn = whole ? changes.endLsn : null
     this.#taken = { records: request.cut(), endLsn, commitLsn: changes.commitLsn }
@@ -339,12 +345,12 @@ export class ReplicationStream {
   /** True while the oldest record in the sink is younger than the limit; then a timer asks again. */
   #young(ageMs: number): boolean {
     if (ageMs === 0) return false
-    const now = performance.now()
+    const now = this.#clock.elapsedMs()
     if (this.#firstRecordAtMs === 0) {
       this.#firstRecordAtMs = now
-      setTimeout(() => {
+      this.#clock.after(ageMs, () => {
         if (this.#wake !== null) this.#take()
-      }, ageMs)
+      })
       return true
     }
     return now - this.#firstRecordAtMs < ageMs
@@ -353,7 +359,7 @@ export class ReplicationStream {
   #fail(error: Error): void {
     this.#error ??= error
     this.#status.stop()
-    if (this.#timer !== null) clearInterval(this.#timer)
+    this.#timer?.cancel()
     this.#opened?.reject(error)
     this.#opened = null
     this.#ended?.reject(error)

@@ -1,4 +1,5 @@
 /** Standby status: what we tell the walsender of our progress, on time even when nothing is read. */
+import { type Clock, systemClock, type Timer } from '../base/clock.js'
 import { type EndLsn, LSN_ZERO } from '../event/lsn.js'
 
 const COPY_DATA = 0x64
@@ -13,19 +14,21 @@ const EPOCH_MS = 946_684_800_000
  */
 export class StandbyStatus {
   readonly #write: (message: Buffer) => void
-  #timer: NodeJS.Timeout | null = null
+  readonly #clock: Clock
+  #timer: Timer | null = null
   flushed: EndLsn = LSN_ZERO
 
-  constructor(write: (message: Buffer) => void) {
+  constructor(write: (message: Buffer) => void, clock = systemClock) {
     this.#write = write
+    this.#clock = clock
   }
 
   every(periodMs: number): void {
-    this.#timer = setInterval(() => this.send(), periodMs)
+    this.#timer = this.#clock.every(periodMs, () => this.send())
   }
 
   stop(): void {
-    if (this.#timer !== null) clearInterval(this.#timer)
+    this.#timer?.cancel()
     this.#timer = null
   }
 
@@ -44,7 +47,7 @@ export class StandbyStatus {
     message.writeInt32BE(38, 1)
     message[5] = STATUS_UPDATE
     for (let at = 6; at < 30; at += 8) message.writeBigUInt64BE(this.flushed, at)
-    message.writeBigInt64BE(BigInt(Date.now() - EPOCH_MS) * 1000n, 30)
+    message.writeBigInt64BE(BigInt(this.#clock.nowMs() - EPOCH_MS) * 1000n, 30)
     this.#write(message)
   }
 }

@@ -43,6 +43,18 @@ describe('a copy socket', () => {
     server.close()
   })
 
+  it('hears of a connection that was closed before it was taken over', async () => {
+    const socket = new net.Socket()
+    socket.destroy()
+    await once(socket, 'close')
+    const late = new CopySocket()
+    const gone = new Promise<Error>((resolve) => {
+      const handlers = { onMessage: () => undefined, onRead: () => undefined, onClose: resolve }
+      late.takeOver({ socket, encrypted: true }, handlers)
+    })
+    expect(await gone).toMatchObject({ code: 'POSTGRES_CONNECTION_LOST' })
+  })
+
   it('stays held where the message after a hold asks for another', async () => {
     const seen: string[] = []
     const third = new Promise<void>((resolve) => {

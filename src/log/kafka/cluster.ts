@@ -1,6 +1,6 @@
 /** Cluster: who leads which partition and who coordinates which transaction, and connections to them. */
 import { type Broker, type Connection, ConnectionPool } from '@platformatic/kafka'
-import { setTimeout as delay } from 'node:timers/promises'
+import { type Clock, systemClock } from '../../base/clock.js'
 import { EvertError } from '../../base/errors.js'
 import { type Asked, CODE, codesOf, isPassing, kafkaError, answered, texts } from './errors.js'
 import { connectionSettings, type KafkaOptions } from './options.js'
@@ -44,6 +44,10 @@ export class Cluster {
 
   get options(): KafkaOptions {
     return this.#options
+  }
+
+  get clock(): Clock {
+    return this.#options.clock ?? systemClock
   }
 
   /** One request to one broker. A connection whose request timed out is unusable, since its late answer would not be consumed. */
@@ -121,7 +125,7 @@ export class Cluster {
     work: () => Promise<T>,
     options: { signal?: AbortSignal; firstMs?: number } = {},
   ): Promise<T> {
-    const startedMs = performance.now()
+    const startedMs = this.clock.elapsedMs()
     const limitMs = this.#options.retryTimeoutMs ?? RETRY_TIMEOUT_MS
     let waitMs = options.firstMs ?? RETRY_FIRST_MS
     for (;;) {
@@ -129,14 +133,14 @@ export class Cluster {
       try {
         return await work()
       } catch (error) {
-        const elapsedMs = performance.now() - startedMs
+        const elapsedMs = this.clock.elapsedMs() - startedMs
         if (!isPassing(error)) throw kafkaError(error, asked)
         if (!this.#reached && elapsedMs > REACH_TIMEOUT_MS) throw this.#unreachable(error)
         if (elapsedMs > limitMs) throw kafkaError(error, asked)
         if (codesOf(error).length === 0)
           this.#options.logger.debug({ object: asked.object }, 'a broker does not answer')
       }
-      await delay(waitMs, undefined, options.signal === undefined ? {} : { signal: options.signal })
+      await this.clock.delay(waitMs, options.signal)
       waitMs = Math.min(waitMs * 2, RETRY_LAST_MS)
     }
   }

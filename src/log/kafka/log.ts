@@ -1,7 +1,8 @@
 /** The Kafka log: topics, a transactional writer for a pipeline, and read_committed readers. */
-import { BatchSink, FilledBatches } from '../batch-sink.js'
+import { BatchSink, FilledBatches, MAX_BATCH_BYTES } from '../batch-sink.js'
 import { type Codec, loadCodec } from '../compression.js'
 import { assert } from '../../base/assert.js'
+import type { Clock } from '../../base/clock.js'
 import { encodedRecord } from '../../event/record.js'
 import type { SinkTopic, TopicRequest } from '../../event/sink.js'
 import type { FilledRecords, Log, LogRecord, LogWriter, Progress, ReadOptions } from '../log.js'
@@ -21,16 +22,16 @@ import {
 import { RememberedTopics, requireRemembered } from './remembered.js'
 import { type OnDelivered, TransactionalProducer } from './transactional-producer.js'
 
-/** Errors: LOG_UNREACHABLE, LOG_TLS, LOG_AUTHENTICATION, COMPRESSION_MISSING. */
-export async function openKafkaLog(options: KafkaOptions): Promise<Log> {
+/** `connect` makes a client of the cluster. Errors: LOG_UNREACHABLE, LOG_TLS, LOG_AUTHENTICATION, COMPRESSION_MISSING. */
+export async function openKafkaLog(options: KafkaOptions, connect = (): Cluster => new Cluster(options)): Promise<Log> {
   const codec = await loadCodec(options.compression)
-  const cluster = new Cluster(options)
+  const cluster = connect()
   const followers = new Set<Cluster>()
 
   /** A follower waits at the broker for what is to come, which would hold up every other request on its connection. */
   async function* read(request: ReadOptions): AsyncGenerator<LogRecord, void, undefined> {
     if (request.until !== undefined) return yield* readPartition(cluster, request)
-    const own = new Cluster(options)
+    const own = connect()
     followers.add(own)
     try {
       yield* readPartition(own, request)
@@ -60,7 +61,7 @@ export async function openKafkaLog(options: KafkaOptions): Promise<Log> {
   const log: Log = {
     async openWriter({ name, signal, accept = false }) {
       if (!(await exists(cluster, progressTopic(name)))) await createProgressTopic(cluster, name)
-      const grace = new Grace(signal)
+      const grace = new Grace(signal, cluster.clock)
       try {
         let onDelivered: OnDelivered = () => undefined
         const producer = new TransactionalProducer(cluster, {
@@ -129,10 +130,11 @@ const GRACE_MS = 5000
 class Grace {
   readonly #late = new AbortController()
   readonly #signal: AbortSignal
-  readonly #onAbort = (): void => void setTimeout(() => this.#late.abort(), GRACE_MS).unref()
+  readonly #onAbort: () => void
 
-  constructor(signal: AbortSignal) {
+  constructor(signal: AbortSignal, clock: Clock) {
     this.#signal = signal
+    this.#onAbort = () => clock.after(GRACE_MS, () => this.#late.abort()).unref()
     signal.addEventListener('abort', this.#onAbort, { once: true })
   }
 
@@ -168,17 +170,20 @@ class KafkaWriter implements LogWriter {
   readonly #progressTopic: SinkTopic
   readonly #remembered: RememberedTopics
   readonly #grace: Grace
+  readonly #clock: Clock
   #usable = true
 
   constructor({ cluster, producer, codec, name, progress, remembered, grace }: WriterOptions) {
     this.#producer = producer
     this.#remembered = remembered
     this.#grace = grace
+    this.#clock = cluster.clock
     this.#codec = codec
     this.progress = progress
     this.#progressTopic = { name: progressTopic(name), partitions: 1 }
     this.#progressSink = new BatchSink({ lookup: () => this.#progressTopic })
-    this.sink = new BatchSink({ lookup: (request) => lookUp(cluster, request) })
+    const { batchBytes = MAX_BATCH_BYTES } = cluster.options
+    this.sink = new BatchSink({ lookup: (request) => lookUp(cluster, request), maxBatchBytes: batchBytes })
   }
 
   cut(): FilledRecords {
@@ -207,8 +212,9 @@ class KafkaWriter implements LogWriter {
   #fill(progress: Progress): FilledBatches {
     const topic = this.#progressSink.topic({ name: this.#progressTopic.name, keyed: true })
     assert(!(topic instanceof Promise), 'the progress topic is known')
-    for (const [entry, value] of [...progress, ...this.#remembered.entries(performance.now())])
-      this.#progressSink.append(topic, encodedRecord({ key: Buffer.from(entry), value, timestampMs: Date.now() }))
+    const timestampMs = this.#clock.nowMs()
+    for (const [entry, value] of [...progress, ...this.#remembered.entries(this.#clock.elapsedMs())])
+      this.#progressSink.append(topic, encodedRecord({ key: Buffer.from(entry), value, timestampMs }))
     return this.#progressSink.cut()
   }
 

@@ -1,6 +1,7 @@
 /** Options of the Kafka log, and what the connections of the client make of them. */
 import { readFileSync } from 'node:fs'
 import type { ConnectionOptions } from '@platformatic/kafka'
+import type { Clock } from '../../base/clock.js'
 import { EvertError } from '../../base/errors.js'
 import type { Logger } from '../../base/logger.js'
 import type { Compression } from '../compression.js'
@@ -28,12 +29,15 @@ export interface KafkaOptions {
     readonly retention: 'compact' | 'forever' | { readonly ms: number }
   }
   readonly compression: Compression
+  /** The largest record batch, if it holds more than one record. */
+  readonly batchBytes?: number
   /** Whether topics are asked for the largest record that they take. */
   readonly recordLimits?: boolean
   /** The broker aborts a log transaction that is open for longer. */
   readonly transactionTimeoutMs: number
   /** How long retriable errors are ridden out before the writer gives up. */
   readonly retryTimeoutMs?: number
+  readonly clock?: Clock
   readonly logger: Logger
 }
 

@@ -43,6 +43,8 @@ export class TransactionalProducer {
   /** Partitions that the open log transaction has. */
   readonly #added = new Set<string>()
   #openedMs: number | null = null
+  /** A request to the coordinator was not answered, and may still arrive there. */
+  #unanswered = false
 
   constructor(
     cluster: Cluster,
@@ -62,20 +64,27 @@ export class TransactionalProducer {
     return `transactional id "${this.#id}"`
   }
 
-  /** Fences every earlier producer of this id and aborts what it left open. */
+  /** Fences every earlier producer of this id, itself at an earlier epoch too, and aborts what it left open. */
   async init(): Promise<void> {
+    this.#unanswered = false
     const { transactionTimeoutMs } = this.#cluster.options
+    const [id, epoch] = [this.#producerId, this.#epoch]
     const response = await this.#ask((broker) =>
-      this.#cluster.call(broker, initProducerId, this.#id, transactionTimeoutMs, -1n, -1),
+      this.#cluster.call(broker, initProducerId, this.#id, transactionTimeoutMs, id, epoch),
     )
     this.#producerId = response.producerId
     this.#epoch = response.producerEpoch
+    this.#sequences.clear()
+    this.#known.clear()
   }
 
   /** Sends batches within the log transaction, opening one where none is. */
   async send(batches: readonly FilledBatch[]): Promise<void> {
     if (batches.length === 0) return
-    this.#openedMs ??= performance.now()
+    // One that arrives late would end this log transaction in its middle. The next epoch shuts it out: so this producer, which has not
+    // been fenced, takes it (KIP-360), and its sequence numbers begin anew.
+    if (this.#openedMs === null && this.#unanswered) await this.init()
+    this.#openedMs ??= this.#cluster.clock.elapsedMs()
     try {
       await this.#addPartitions(batches)
       await this.#produce(batches.map((batch) => this.#stamp(batch)))
@@ -101,7 +110,7 @@ export class TransactionalProducer {
   /** Being fenced in a log transaction that is older than its timeout means that the broker has aborted it. */
   #tooLong(error: unknown): unknown {
     const { transactionTimeoutMs } = this.#cluster.options
-    const ageMs = this.#openedMs === null ? 0 : performance.now() - this.#openedMs
+    const ageMs = this.#openedMs === null ? 0 : this.#cluster.clock.elapsedMs() - this.#openedMs
     if (!(error instanceof EvertError) || error.code !== 'LOG_FENCED' || ageMs < transactionTimeoutMs) return error
     return new EvertError('TRANSACTION_TOO_LONG', {
       message: `${this.#object}: a log transaction was open for ${Math.round(ageMs / 1000)} s, and the broker aborted it after ${transactionTimeoutMs / 1000} s`,
@@ -120,6 +129,7 @@ export class TransactionalProducer {
         try {
           return await request(this.#coordinator)
         } catch (error) {
+          if (codesOf(error).length === 0) this.#unanswered = true
           // Anything but "wait for the markers" may mean that the coordinator is elsewhere.
           if (!codesOf(error).includes(CODE.concurrentTransactions)) this.#coordinator = null
           throw error

@@ -1,0 +1,222 @@
+/**
+ * Mutations: each breaks one guard of the sources, as a hurried hand might. The simulator must find every one of them; a guard whose
+ * text has changed must be brought up to date here.
+ */
+
+export interface Mutation {
+  readonly name: string
+  readonly file: string
+  /** Texts that stand in the file exactly once, and what becomes of them. */
+  readonly changes: readonly (readonly [guard: string, broken: string])[]
+}
+
+const BRIDGE = 'src/bridge.ts'
+const STREAM = 'src/postgres/replication-stream.ts'
+const CHANGES = 'src/postgres/changes.ts'
+const PRODUCER = 'src/log/kafka/transactional-producer.ts'
+const LOG = 'src/log/kafka/log.ts'
+const READER = 'src/log/kafka/reader.ts'
+
+const APPEND = 'await writer.append(batch.records, batch.endLsn === null ? null : progress.at(batch.endLsn))'
+const ACKNOWLEDGE = 'source.acknowledge(batch.endLsn)'
+const INIT = `    const response = await this.#ask((broker) =>
+      this.#cluster.call(broker, initProducerId, this.#id, transactionTimeoutMs, id, epoch),
+    )`
+const SEND = `      await this.#producer.send(batches)
+      if (progress !== null) await this.#producer.end(true)`
+const FENCE = `        await producer.init()
+        const progress = await entriesOf({ name, signal })`
+const FAILED = `        broken.add(key)
+        undelivered.add(entry)`
+
+export const MUTATIONS: readonly Mutation[] = [
+  {
+    name: 'acknowledges before the append',
+    file: BRIDGE,
+    changes: [[APPEND, `if (batch.endLsn !== null) source.acknowledge(batch.endLsn)\n${APPEND}`]],
+  },
+  {
+    name: 'does not wait for the append',
+    file: BRIDGE,
+    changes: [[APPEND, APPEND.replace('await ', 'void ') + '.catch(() => undefined)']],
+  },
+  {
+    name: 'goes on after an append that failed',
+    file: BRIDGE,
+    changes: [[APPEND, APPEND + '.catch(() => undefined)']],
+  },
+  {
+    name: 'acknowledges one byte more than the end LSN',
+    file: BRIDGE,
+    changes: [[ACKNOWLEDGE, 'source.acknowledge((batch.endLsn + 1n) as typeof batch.endLsn)']],
+  },
+  {
+    name: 'acknowledges what a keepalive says',
+    file: STREAM,
+    changes: [['    changes.advance(walEnd)\n', '    changes.advance(walEnd)\n    this.#status.acknowledge(walEnd)\n']],
+  },
+  {
+    name: 'skips the transaction whose commit record starts at the end LSN',
+    file: CHANGES,
+    changes: [['commitLsn < this.#options.from', 'commitLsn <= this.#options.from']],
+  },
+  {
+    name: 'publishes transactions again that the log has',
+    file: CHANGES,
+    changes: [['commitLsn < this.#options.from', 'false']],
+  },
+  {
+    name: 'publishes a message again that ended at the end LSN',
+    file: CHANGES,
+    changes: [['lsn <= this.#options.from', 'lsn < this.#options.from']],
+  },
+  {
+    name: 'cuts in the middle of a transaction',
+    file: STREAM,
+    changes: [['const whole = !changes.midTransaction && (moved || this.#partial || !full)', 'const whole = true']],
+  },
+  {
+    name: 'commits a part of a large transaction',
+    file: BRIDGE,
+    changes: [
+      [
+        'batch.endLsn === null ? null : progress.at(batch.endLsn)',
+        'progress.at(batch.endLsn ?? progress.state.endLsn)',
+      ],
+    ],
+  },
+  {
+    name: 'waits for ever once the shapes of tables have filled the sink',
+    file: STREAM,
+    changes: [[' && (moved || this.#partial || !full)', '']],
+  },
+  {
+    name: 'takes the progress of a later batch',
+    file: STREAM,
+    changes: [
+      [
+        'this.#taken = { records: request.cut(), endLsn, commitLsn: changes.commitLsn }',
+        'this.#taken = { records: request.cut(), get endLsn() { return whole ? changes.endLsn : null }, commitLsn: changes.commitLsn }',
+      ],
+    ],
+  },
+  {
+    name: 'writes the progress in a log transaction of its own',
+    file: LOG,
+    changes: [
+      [
+        SEND,
+        `await this.#producer.send(records.batches)
+        if (entries !== null) {
+          await this.#producer.end(true)
+          await this.#producer.send(entries.batches)
+          await this.#producer.end(true)
+        }`,
+      ],
+    ],
+  },
+  {
+    name: 'commits before everything is sent',
+    file: LOG,
+    changes: [
+      [
+        SEND,
+        'const sent = this.#producer.send(batches); if (progress !== null) await this.#producer.end(true); await sent',
+      ],
+    ],
+  },
+  {
+    name: 'reads the progress before it fences',
+    file: LOG,
+    changes: [[FENCE, 'const progress = await entriesOf({ name, signal })\nawait producer.init()']],
+  },
+  {
+    name: 'goes on with the producer of before, and so aborts nothing',
+    file: PRODUCER,
+    changes: [
+      [
+        'const FIRST_RETRY_MS',
+        'const kept = new Map<Cluster["options"]["logger"] | string, any>()\nconst FIRST_RETRY_MS',
+      ],
+      [
+        INIT,
+        `const place = this.#id + this.#cluster.options.clientId.slice(0, 5)\n${INIT.replace('await', 'kept.get(place) ?? await')}\nkept.set(place, response)`,
+      ],
+    ],
+  },
+  {
+    name: 'fences nobody, with a transactional id for each start',
+    file: PRODUCER,
+    changes: [
+      ['const FIRST_RETRY_MS', 'let starts = 0\nconst FIRST_RETRY_MS'],
+      ['this.#id = transactionalId', 'this.#id = `${transactionalId}-${starts++}`'],
+    ],
+  },
+  {
+    name: 'keeps its epoch after a request that was not answered',
+    file: PRODUCER,
+    changes: [['this.#unanswered) await this.init()', 'this.#unanswered) void 0']],
+  },
+  {
+    name: 'gives a sequence number again after a failed round',
+    file: PRODUCER,
+    changes: [[FAILED, `${FAILED}\n        this.#sequences.set(key, entry.records.readInt32BE(53))`]],
+  },
+  {
+    name: 'sends a batch again under another sequence number',
+    file: PRODUCER,
+    changes: [
+      ['import { EvertError }', "import { crc32c } from '@node-rs/crc32'\nimport { EvertError }"],
+      [
+        FAILED,
+        `${FAILED}
+        const next = this.#sequences.get(key) ?? 0
+        entry.records.writeInt32BE(next, 53)
+        entry.records.writeUInt32BE(crc32c(entry.records.subarray(21)), 17)
+        this.#sequences.set(key, next + entry.records.readInt32BE(57))`,
+      ],
+    ],
+  },
+  {
+    name: 'sends the second batch of a new producer beside the first',
+    file: PRODUCER,
+    changes: [['(this.#known.has(key) ? BATCHES_IN_FLIGHT : 1)', 'BATCHES_IN_FLIGHT']],
+  },
+  {
+    name: 'takes a partition that is missing from a response for delivered',
+    file: PRODUCER,
+    changes: [
+      ['if (code === CODE.none || code', 'if ((code === undefined && error === null) || code === CODE.none || code'],
+    ],
+  },
+  {
+    name: 'takes a lost response for an answer',
+    file: PRODUCER,
+    changes: [['if (code === CODE.none || code', 'if (code === undefined || code === CODE.none || code']],
+  },
+  {
+    name: 'sends the rest of a failed round first',
+    file: PRODUCER,
+    changes: [
+      [
+        'return { left: batches.filter((batch) => undelivered.has(batch)), failure }',
+        'return { left: batches.filter((batch) => undelivered.has(batch)).toReversed(), failure }',
+      ],
+    ],
+  },
+  {
+    name: 'shows aborted records to the reader of the progress',
+    file: READER,
+    changes: [['visible: !(batch.isTransactional && aborting.has(batch.producerId))', 'visible: true']],
+  },
+  {
+    name: 'forgets all aborted transactions of a producer but one',
+    file: READER,
+    changes: [
+      [
+        'result.abortedTransactions.toSorted(',
+        '[...new Map(result.abortedTransactions.map((of) => [of.producerId, of])).values()].toSorted(',
+      ],
+    ],
+  },
+]

@@ -1,0 +1,15 @@
+/** Run: simulates seeds from a command line, `run.ts FROM COUNT [trace]`; a violation is printed as JSON and ends it with exit code 1. */
+import { simulate } from './simulation.js'
+
+const [from = '1', count = '1', traced] = process.argv.slice(2)
+let steps = 0
+for (let seed = Number(from); seed < Number(from) + Number(count); seed++) {
+  const outcome = await simulate(seed, { traced: traced !== undefined })
+  steps += outcome.steps
+  if (traced !== undefined) console.log(outcome.trace.join('\n'))
+  if (outcome.violation === null) continue
+  console.log(JSON.stringify({ ...outcome, trace: undefined }))
+  process.exit(1)
+}
+console.log(JSON.stringify({ seeds: Number(count), steps }))
+process.exit(0)
