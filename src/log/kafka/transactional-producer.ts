@@ -6,7 +6,7 @@ import type { Broker } from '@platformatic/kafka'
 import { EvertError } from '../../base/errors.js'
 import type { FilledBatch } from '../batch-sink.js'
 import type { Cluster } from './cluster.js'
-import { CODE, codeError, codesOf, isPassing, isPassingCode } from './errors.js'
+import { type Asked, CODE, codeError, codesOf, isPassing, isPassingCode } from './errors.js'
 import { addPartitionsToTransaction, endTransaction, initProducerId, produce } from './requests.js'
 
 interface StampedBatch {
@@ -45,6 +45,8 @@ export class TransactionalProducer {
   #openedMs: number | null = null
   /** A request to the coordinator was not answered, and may still arrive there. */
   #unanswered = false
+  /** How much of the open log transaction's age went into attempts that failed, and the waits between them. */
+  #lostMs = 0
 
   constructor(
     cluster: Cluster,
@@ -84,12 +86,15 @@ export class TransactionalProducer {
     // One that arrives late would end this log transaction in its middle. The next epoch shuts it out: so this producer, which has not
     // been fenced, takes it (KIP-360), and its sequence numbers begin anew.
     if (this.#openedMs === null && this.#unanswered) await this.init()
-    this.#openedMs ??= this.#cluster.clock.elapsedMs()
+    if (this.#openedMs === null) {
+      this.#openedMs = this.#cluster.clock.elapsedMs()
+      this.#lostMs = 0
+    }
     try {
       await this.#addPartitions(batches)
       await this.#produce(batches.map((batch) => this.#stamp(batch)))
     } catch (error) {
-      throw this.#tooLong(error)
+      throw this.#timedOut(error)
     }
   }
 
@@ -101,28 +106,51 @@ export class TransactionalProducer {
         this.#cluster.call(broker, endTransaction, this.#id, this.#producerId, this.#epoch, commit),
       )
     } catch (error) {
-      throw this.#tooLong(error)
+      throw this.#timedOut(error)
     }
     this.#openedMs = null
     this.#added.clear()
   }
 
-  /** Being fenced in a log transaction that is older than its timeout means that the broker has aborted it. */
-  #tooLong(error: unknown): unknown {
+  /**
+   * Being fenced in a log transaction that is older than its timeout means that the broker has aborted it. Where its own work took that
+   * long, it would happen again; where the brokers were away for a part of it, all can be well the next time.
+   */
+  #timedOut(error: unknown): unknown {
     const { transactionTimeoutMs } = this.#cluster.options
     const ageMs = this.#openedMs === null ? 0 : this.#cluster.clock.elapsedMs() - this.#openedMs
     if (!(error instanceof EvertError) || error.code !== 'LOG_FENCED' || ageMs < transactionTimeoutMs) return error
+    const aborted = `${this.#object}: a log transaction was open for ${seconds(ageMs)}, and the broker aborted it after ${seconds(transactionTimeoutMs)}`
+    if (ageMs - this.#lostMs < transactionTimeoutMs) {
+      const message = `${aborted}; for ${seconds(this.#lostMs)} of it the brokers were not available`
+      return new EvertError('LOG_UNAVAILABLE', { message, cause: error })
+    }
     return new EvertError('TRANSACTION_TOO_LONG', {
-      message: `${this.#object}: a log transaction was open for ${Math.round(ageMs / 1000)} s, and the broker aborted it after ${transactionTimeoutMs / 1000} s`,
+      message: aborted,
       hint: 'raise --transaction-timeout (and transaction.max.timeout.ms of the brokers), or make the transaction in the database smaller',
       cause: error,
     })
   }
 
+  /** As Cluster.retry, and reckons up what failed attempts cost. */
+  async #retry<T>(asked: Asked, work: () => Promise<T>, options: { readonly firstMs?: number } = {}): Promise<T> {
+    const startedMs = this.#cluster.clock.elapsedMs()
+    let lastAttemptMs = startedMs
+    const attempt = async (): Promise<T> => {
+      lastAttemptMs = this.#cluster.clock.elapsedMs()
+      return await work()
+    }
+    try {
+      return await this.#cluster.retry(asked, attempt, { ...options, signal: this.#signal })
+    } finally {
+      this.#lostMs += lastAttemptMs - startedMs
+    }
+  }
+
   /** A request to the coordinator, wherever it is. */
   async #ask<T>(request: (broker: Broker) => Promise<T>): Promise<T> {
     const asked = { object: this.#object }
-    return await this.#cluster.retry(
+    return await this.#retry(
       asked,
       async () => {
         this.#coordinator ??= await this.#cluster.coordinator(this.#id)
@@ -135,7 +163,7 @@ export class TransactionalProducer {
           throw error
         }
       },
-      { signal: this.#signal, firstMs: FIRST_RETRY_MS },
+      { firstMs: FIRST_RETRY_MS },
     )
   }
 
@@ -177,7 +205,7 @@ export class TransactionalProducer {
       left = round.left
       if (round.failure !== null) throw round.failure
     }
-    while (left.length > 0) await this.#cluster.retry({ object }, work, { signal: this.#signal })
+    while (left.length > 0) await this.#retry({ object }, work)
   }
 
   async #round(batches: readonly StampedBatch[]): Promise<{ left: StampedBatch[]; failure: unknown }> {
@@ -274,6 +302,10 @@ class RetryRound extends Error {
     super(`error ${code}`)
     this.apiCode = code
   }
+}
+
+function seconds(ms: number): string {
+  return `${Math.round(ms / 1000)} s`
 }
 
 function partitionKey({ topic, partition }: { readonly topic: string; readonly partition: number }): string {
