@@ -106,34 +106,39 @@ describeKafka('a log transaction that times out at the broker', () => {
     expect(await keys(log)).toEqual(['next'])
   })
 
-  it('ends in an error that is retried, where the time went into an outage of the brokers', async () => {
-    await start(CHECKED_OFTEN)
-    const transactionTimeoutMs = 10_000
-    const log = await openLog({ transactionTimeoutMs })
-    const writer = await openWriter(log)
-    await append(writer, 'aborted', { commit: false })
-    const openedMs = performance.now()
-    const [broker] = kafka.brokers
-    await broker?.kill('SIGTERM')
-    const pending = append(writer, 'late', { commit: false }).then(
-      () => null,
-      (error: unknown) => error,
-    )
-    while (performance.now() < openedMs + transactionTimeoutMs) await new Promise((resolve) => setTimeout(resolve, 50))
-    await broker?.start()
-    // The broker may take another batch before it looks for log transactions that are too old.
-    let failure = await pending
-    if (failure === null) {
-      await untilState((state) => state !== 'Ongoing')
-      failure = await append(writer, 'later', { commit: true }).catch((error: unknown) => error)
-    }
-    expect(failure).toMatchObject({ code: 'LOG_UNAVAILABLE', message: expect.stringContaining('were not available') })
-    const next = await openWriter(log)
-    expect(next.progress.size).toBe(0)
-    await append(next, 'next', { commit: true })
-    expect((await openWriter(log)).progress.get('at')?.toString()).toBe('next')
-    expect(await keys(log)).toEqual(['next'])
-  })
+  // One that is killed may forget the marker of what it aborts: the next writer must see to it.
+  it.each(['SIGTERM', 'SIGKILL'] as const)(
+    'ends in an error that is retried, where the time went into an outage of the brokers (%s)',
+    async (kill) => {
+      await start(CHECKED_OFTEN)
+      const transactionTimeoutMs = 10_000
+      const log = await openLog({ transactionTimeoutMs })
+      const writer = await openWriter(log)
+      await append(writer, 'aborted', { commit: false })
+      const openedMs = performance.now()
+      const [broker] = kafka.brokers
+      await broker?.kill(kill)
+      const pending = append(writer, 'late', { commit: false }).then(
+        () => null,
+        (error: unknown) => error,
+      )
+      while (performance.now() < openedMs + transactionTimeoutMs)
+        await new Promise((resolve) => setTimeout(resolve, 50))
+      await broker?.start()
+      // The broker may take another batch before it looks for log transactions that are too old.
+      let failure = await pending
+      if (failure === null) {
+        await untilState((state) => state !== 'Ongoing')
+        failure = await append(writer, 'later', { commit: true }).catch((error: unknown) => error)
+      }
+      expect(failure).toMatchObject({ code: 'LOG_UNAVAILABLE', message: expect.stringContaining('were not available') })
+      const next = await openWriter(log)
+      expect(next.progress.size).toBe(0)
+      await append(next, 'next', { commit: true })
+      expect((await openWriter(log)).progress.get('at')?.toString()).toBe('next')
+      expect(await keys(log)).toEqual(['next'])
+    },
+  )
 })
 
 describeKafka('a writer that a broker has forgotten', () => {

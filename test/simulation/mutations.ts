@@ -25,6 +25,7 @@ const INIT = `    const response = await this.#ask((broker) =>
 const SEND = `      await this.#producer.send(batches)
       if (progress !== null) await this.#producer.end(true)`
 const FENCE = `        await producer.init()
+        await endLeftOver({ cluster, producer, name })
         const progress = await entriesOf({ name, signal })`
 const FAILED = `        broken.add(key)
         undelivered.add(entry)`

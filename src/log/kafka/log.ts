@@ -19,6 +19,7 @@ import {
   maxMessageBytes,
   progressTopic,
 } from './topics.js'
+import { leftOpen } from './end-offsets.js'
 import { RememberedTopics, requireRemembered } from './remembered.js'
 import { type OnDelivered, TransactionalProducer } from './transactional-producer.js'
 
@@ -70,6 +71,7 @@ export async function openKafkaLog(options: KafkaOptions, connect = (): Cluster 
           onDelivered: (...delivered) => onDelivered(...delivered),
         })
         await producer.init()
+        await endLeftOver({ cluster, producer, name })
         const progress = await entriesOf({ name, signal })
         const remembered = new RememberedTopics(progress)
         if (accept) await remembered.accept(cluster)
@@ -145,6 +147,24 @@ class Grace {
   end(): void {
     this.#signal.removeEventListener('abort', this.#onAbort)
   }
+}
+
+/**
+ * Once a producer is initialized, every marker of earlier log transactions is written; but one that timed out while its broker was away can
+ * be taken for ended without any (Kafka 4.3 and 3.9: "Couldn't find leader endpoint for partitions … while trying to send transaction
+ * markers"). Its records would become visible with the next commit of the same producer id.
+ */
+async function endLeftOver(of: {
+  readonly cluster: Cluster
+  readonly producer: TransactionalProducer
+  readonly name: string
+}): Promise<void> {
+  const { cluster, producer, name } = of
+  const topics = (await cluster.listTopics()).map((topic) => topic.name).filter((topic) => topic.startsWith(`${name}.`))
+  const partitions = await leftOpen(cluster, topics)
+  if (partitions.length === 0) return
+  await producer.abortIn(partitions)
+  cluster.options.logger.warn({ partitions: partitions.length }, 'a log transaction was left open: it is aborted')
 }
 
 async function exists(cluster: Cluster, topic: string): Promise<boolean> {

@@ -6,15 +6,11 @@ import { z } from 'zod'
 import { EvertError } from '../../base/errors.js'
 import type { Progress } from '../log.js'
 import type { Cluster } from './cluster.js'
-import { answered, CODE } from './errors.js'
-import { listOffsets } from './requests.js'
+import { ANY_RECORD, endOffsets } from './end-offsets.js'
 
 const ENTRY = 'topic/'
 /** Written with a commit, but no more often: what was written in the last second before a crash may be missing unnoticed. */
 const PERIOD_MS = 1000
-const ANY_RECORD = 0
-const CONSUMER = -1
-const LATEST = -1n
 
 const stored = z.object({
   /** Null where the cluster gives its topics no ids. */
@@ -59,10 +55,8 @@ export class RememberedTopics {
   async accept(cluster: Cluster): Promise<void> {
     const there = new Map((await cluster.listTopics()).map((topic) => [topic.name, topic]))
     const names = [...this.#topics.keys()]
-    const ends = await endOffsets(
-      cluster,
-      names.filter((name) => there.has(name)),
-    )
+    const left = names.filter((name) => there.has(name))
+    const ends = await endOffsets(cluster, left, ANY_RECORD)
     for (const name of names) {
       const found = (ends.get(name) ?? []).map(Number)
       this.#topics.set(name, { id: there.get(name)?.id ?? null, ends: found })
@@ -94,10 +88,8 @@ export async function requireRemembered(
     if (id !== null && topic.id !== null && topic.id !== id)
       throw lost('TOPIC_REPLACED', `topic "${name}" was written by this pipeline, then deleted and created again`)
   }
-  const ends = await endOffsets(
-    cluster,
-    remembered.map(([name]) => name),
-  )
+  const names = remembered.map(([name]) => name)
+  const ends = await endOffsets(cluster, names, ANY_RECORD)
   for (const [name, written] of remembered) {
     for (const [partition, end] of written.ends.entries()) {
       const found = ends.get(name)?.[partition] ?? 0n
@@ -114,51 +106,5 @@ function lost(code: 'TOPIC_LOST' | 'TOPIC_REPLACED' | 'TOPIC_TRUNCATED', message
   return new EvertError(code, {
     message,
     hint: 'evert run --on-loss resnapshot records the gap in the log and publishes all rows again; unclean.leader.election.enable=false keeps brokers from losing records',
-  })
-}
-
-/** Where partitions end, uncommitted records included; all of a broker's partitions in one request. */
-async function endOffsets(cluster: Cluster, topics: readonly string[]): Promise<Map<string, bigint[]>> {
-  return await cluster.retry({ object: `${topics.length} topics` }, async () => {
-    const requests = new Map<
-      number,
-      { readonly host: string; readonly port: number; readonly topics: Map<string, number[]> }
-    >()
-    const places = (await cluster.listTopics()).filter(({ name }) => topics.includes(name))
-    for (const { name, partitions } of places) {
-      for (let partition = 0; partition < partitions; partition++) {
-        const leader = await cluster.leader(name, partition)
-        if (leader === null) {
-          cluster.forget(name)
-          throw answered(CODE.coordinatorNotAvailable)
-        }
-        const request = requests.get(leader.id) ?? { ...leader.broker, topics: new Map<string, number[]>() }
-        requests.set(leader.id, request)
-        request.topics.set(name, [...(request.topics.get(name) ?? []), partition])
-      }
-    }
-    const ends = new Map<string, bigint[]>()
-    try {
-      for (const { host, port, topics: own } of requests.values()) {
-        const wanted = [...own].map(([name, partitions]) => ({
-          name,
-          partitions: partitions.map((partitionIndex) => ({
-            partitionIndex,
-            currentLeaderEpoch: -1,
-            timestamp: LATEST,
-          })),
-        }))
-        const response = await cluster.call({ host, port }, listOffsets, CONSUMER, ANY_RECORD, wanted)
-        for (const { name, partitions } of response.topics) {
-          const found = ends.get(name) ?? []
-          ends.set(name, found)
-          for (const { partitionIndex, offset } of partitions) found[partitionIndex] = offset
-        }
-      }
-    } catch (error) {
-      for (const name of topics) cluster.forget(name)
-      throw error
-    }
-    return ends
   })
 }

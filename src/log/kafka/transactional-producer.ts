@@ -6,6 +6,7 @@ import type { Broker } from '@platformatic/kafka'
 import { EvertError } from '../../base/errors.js'
 import type { FilledBatch } from '../batch-sink.js'
 import type { Cluster } from './cluster.js'
+import type { TopicPartition } from './end-offsets.js'
 import { type Asked, CODE, codeError, codesOf, isPassing, isPassingCode } from './errors.js'
 import { addPartitionsToTransaction, endTransaction, initProducerId, produce } from './requests.js'
 
@@ -98,6 +99,13 @@ export class TransactionalProducer {
     }
   }
 
+  /** Writes abort markers where an earlier log transaction of this id was left without one. */
+  async abortIn(partitions: readonly TopicPartition[]): Promise<void> {
+    this.#openedMs = this.#cluster.clock.elapsedMs()
+    await this.#addPartitions(partitions)
+    await this.end(false)
+  }
+
   /** Ends the log transaction, where one is open. */
   async end(commit: boolean): Promise<void> {
     if (this.#openedMs === null) return
@@ -167,15 +175,15 @@ export class TransactionalProducer {
     )
   }
 
-  async #addPartitions(batches: readonly FilledBatch[]): Promise<void> {
+  async #addPartitions(partitions: readonly TopicPartition[]): Promise<void> {
     const topics = new Map<string, number[]>()
-    for (const { topic, partition } of batches) {
+    for (const { topic, partition } of partitions) {
       const key = `${topic}/${partition}`
       if (this.#added.has(key)) continue
       this.#added.add(key)
-      const partitions = topics.get(topic)
-      if (partitions === undefined) topics.set(topic, [partition])
-      else partitions.push(partition)
+      const others = topics.get(topic)
+      if (others === undefined) topics.set(topic, [partition])
+      else others.push(partition)
     }
     if (topics.size === 0) return
     const transaction = {
@@ -183,7 +191,7 @@ export class TransactionalProducer {
       producerId: this.#producerId,
       producerEpoch: this.#epoch,
       verifyOnly: false,
-      topics: [...topics].map(([name, partitions]) => ({ name, partitions })),
+      topics: [...topics].map(([topic, indexes]) => ({ name: topic, partitions: indexes })),
     }
     await this.#ask((broker) => this.#cluster.call(broker, addPartitionsToTransaction, [transaction]))
   }

@@ -133,7 +133,7 @@ export class Brokers {
       case API.produce:
         return this.#produce(broker, parameters[1] as ProduceEntry[], respond)
       case API.listOffsets:
-        return respond(this.#listOffsets(broker, parameters[2] as ListOffsetsTopics))
+        return respond(this.#listOffsets(broker, parameters[1] === 1, parameters[2] as ListOffsetsTopics))
       case API.fetch:
         return respond(this.#fetch(broker, parameters[0] as { topic: string; partition: number; offset: bigint }))
       default:
@@ -280,14 +280,20 @@ export class Brokers {
     })
   }
 
-  #listOffsets(broker: number, topics: ListOffsetsTopics): Answer {
-    const [topic] = topics
-    const asked = topic?.partitions[0]
-    const partition = this.#partition(topic?.name ?? '', asked?.partitionIndex ?? 0)
-    if (partition === undefined) return { error: ERROR.unknownTopic }
-    if (partition.leader !== broker) return { error: ERROR.notLeader }
-    const offset = asked?.timestamp === -2n ? 0n : BigInt(partition.stable)
-    return { value: { topics: [{ partitions: [{ offset }] }] } }
+  #listOffsets(broker: number, committed: boolean, topics: ListOffsetsTopics): Answer {
+    const answers = []
+    for (const { name, partitions } of topics) {
+      const offsets = []
+      for (const { partitionIndex, timestamp } of partitions) {
+        const partition = this.#partition(name, partitionIndex)
+        if (partition === undefined) return { error: ERROR.unknownTopic }
+        if (partition.leader !== broker) return { error: ERROR.notLeader }
+        const end = committed ? partition.stable : partition.highWatermark
+        offsets.push({ partitionIndex, offset: timestamp === -2n ? 0n : BigInt(end) })
+      }
+      answers.push({ name, partitions: offsets })
+    }
+    return { value: { topics: answers } }
   }
 
   #fetch(broker: number, request: { topic: string; partition: number; offset: bigint }): Answer {

@@ -1,0 +1,76 @@
+/** End offsets of many partitions, and where a log transaction was left open among them. */
+import type { Cluster } from './cluster.js'
+import { answered, CODE } from './errors.js'
+import { listOffsets } from './requests.js'
+
+/** https://kafka.apache.org/protocol#The_Messages_ListOffsets (isolation_level) */
+export const ANY_RECORD = 0
+export const COMMITTED_RECORDS = 1
+const CONSUMER = -1
+const LATEST = -1n
+
+export interface TopicPartition {
+  readonly topic: string
+  readonly partition: number
+}
+
+/** Partitions whose end a read_committed consumer cannot see, while nobody writes: something was begun there, and never ended. */
+export async function leftOpen(cluster: Cluster, topics: readonly string[]): Promise<TopicPartition[]> {
+  const committed = await endOffsets(cluster, topics, COMMITTED_RECORDS)
+  const all = await endOffsets(cluster, topics, ANY_RECORD)
+  return [...all].flatMap(([topic, ends]) =>
+    ends.flatMap((end, partition) => ((committed.get(topic)?.[partition] ?? end) < end ? [{ topic, partition }] : [])),
+  )
+}
+
+/** Where partitions end, for one kind of reader; all of a broker's partitions in one request. */
+export async function endOffsets(
+  cluster: Cluster,
+  topics: readonly string[],
+  isolation: typeof ANY_RECORD | typeof COMMITTED_RECORDS,
+): Promise<Map<string, bigint[]>> {
+  if (topics.length === 0) return new Map()
+  const asked = new Set(topics)
+  return await cluster.retry({ object: `${topics.length} topics` }, async () => {
+    const requests = new Map<
+      number,
+      { readonly host: string; readonly port: number; readonly topics: Map<string, number[]> }
+    >()
+    const places = (await cluster.listTopics()).filter(({ name }) => asked.has(name))
+    for (const { name, partitions } of places) {
+      for (let partition = 0; partition < partitions; partition++) {
+        const leader = await cluster.leader(name, partition)
+        if (leader === null) {
+          cluster.forget(name)
+          throw answered(CODE.coordinatorNotAvailable)
+        }
+        const request = requests.get(leader.id) ?? { ...leader.broker, topics: new Map<string, number[]>() }
+        requests.set(leader.id, request)
+        request.topics.set(name, [...(request.topics.get(name) ?? []), partition])
+      }
+    }
+    const ends = new Map<string, bigint[]>()
+    try {
+      for (const { host, port, topics: own } of requests.values()) {
+        const wanted = [...own].map(([name, partitions]) => ({
+          name,
+          partitions: partitions.map((partitionIndex) => ({
+            partitionIndex,
+            currentLeaderEpoch: -1,
+            timestamp: LATEST,
+          })),
+        }))
+        const response = await cluster.call({ host, port }, listOffsets, CONSUMER, isolation, wanted)
+        for (const { name, partitions } of response.topics) {
+          const found = ends.get(name) ?? []
+          ends.set(name, found)
+          for (const { partitionIndex, offset } of partitions) found[partitionIndex] = offset
+        }
+      }
+    } catch (error) {
+      for (const name of topics) cluster.forget(name)
+      throw error
+    }
+    return ends
+  })
+}
