@@ -119,7 +119,6 @@ async function publish(started: Attempt, options: PipelineOptions): Promise<void
       gone: (topic) => keys?.left(topic) ?? [],
       cut: () => cutBoth(started),
       batchBytes: limits.bytes,
-      timeUs: common.nowUs(),
       onRows: options.onSnapshotRows,
       signal,
     })

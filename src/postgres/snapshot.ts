@@ -7,15 +7,13 @@ import { connect } from './connection.js'
 import type { ConnectionOptions } from './connection-options.js'
 import { type CopyRequest, CopyRows } from './copy-rows.js'
 import { CopySocket } from './copy-socket.js'
-import { quoteIdentifier, quoteLiteral } from './sql.js'
+import { quoteIdentifier, quoteLiteral, sql } from './sql.js'
 import type { TablePatterns } from './table-patterns.js'
 import { Tables, type TablesOptions } from './tables.js'
 
 export interface SnapshotRows<Records> extends TablesOptions {
   /** The stream carries every change after it. */
   readonly lsn: Lsn
-  /** Microseconds since 1970: the time of the events. */
-  readonly timeUs: bigint
   readonly cut: () => Records
   /** The sink is cut when it holds this much. */
   readonly batchBytes: number
@@ -32,10 +30,18 @@ export class SnapshotReader {
   /** As the snapshot sees them: one that came later is in the stream from its first row on. */
   readonly tables: readonly PublishedTable[]
 
-  private constructor(socket: CopySocket, copy: CopyRows, tables: readonly PublishedTable[]) {
+  /** Microseconds since 1970, by the server's clock, as commit times are. */
+  readonly #timeUs: bigint
+
+  private constructor(
+    socket: CopySocket,
+    copy: CopyRows,
+    found: { readonly tables: readonly PublishedTable[]; readonly timeUs: bigint },
+  ) {
     this.#socket = socket
     this.#copy = copy
-    this.tables = tables
+    this.tables = found.tables
+    this.#timeUs = found.timeUs
   }
 
   static async open(options: {
@@ -54,7 +60,9 @@ export class SnapshotReader {
     await connection.query('set local row_security = off')
     const published = await publishedTables(connection, options.publication)
     const tables = published.filter(({ relation }) => patterns.matches(relation.schema, relation.table))
-    return new SnapshotReader(socket, new CopyRows(socket, connection), tables)
+    const [now] = await connection.query(sql('now'))
+    const found = { tables, timeUs: BigInt(now?.['us'] ?? 0) }
+    return new SnapshotReader(socket, new CopyRows(socket, connection), found)
   }
 
   /**
@@ -63,7 +71,7 @@ export class SnapshotReader {
    */
   async *rows<Records>(options: SnapshotRows<Records>): AsyncGenerator<Records> {
     const transcoder = new Transcoder(options.sink, options.envelope, options.largeValues)
-    transcoder.begin({ commitLsn: toLsn(options.lsn - 1n), timeUs: options.timeUs, xid: null, snapshot: true })
+    transcoder.begin({ commitLsn: toLsn(options.lsn - 1n), timeUs: this.#timeUs, xid: null, snapshot: true })
     const tables = new Tables(options, transcoder)
     for (const table of this.tables) {
       const compiled = await tables.open(table.relation)

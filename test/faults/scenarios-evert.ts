@@ -1,6 +1,9 @@
 /** Scenarios: what can happen to evert's own processes. */
+import { existsSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
 import { ADJACENT, COPIES } from './harness/writer.js'
 import type { Run, Scenario } from './harness/run.js'
+import type { Stage } from './harness/stage.js'
 
 /** kill -9 at random moments; a supervisor starts it again at once. */
 async function killRepeatedly(run: Run, kills: number): Promise<void> {
@@ -13,6 +16,17 @@ async function killRepeatedly(run: Run, kills: number): Promise<void> {
     run.start()
   }
   await run.evert.says('"streaming"')
+}
+
+/** https://github.com/wolfcw/libfaketime: what a process asks of the wall clock is moved by what a file says. */
+const FAKETIME = '/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1'
+
+function clockFile({ postgres }: Stage): string {
+  return `${postgres.dataDirectory}/evert-clock`
+}
+
+async function stepClock(stage: Stage, offset: string): Promise<void> {
+  await writeFile(clockFile(stage), `${offset}\n`)
 }
 
 export const EVERT_SCENARIOS: readonly Scenario[] = [
@@ -56,8 +70,8 @@ export const EVERT_SCENARIOS: readonly Scenario[] = [
   {
     name: 'evert-frozen',
     fault: 'evert is frozen (SIGSTOP) until a second one has taken over, and thawed',
-    // The server lets go of the slot of a process that answers nothing after that time.
-    databaseSettings: { wal_sender_timeout: '3s' },
+    // The server lets go of the slot of a process that is silent for 10 s.
+    recoveryLimitMs: 20_000,
     async work(run) {
       const first = run.evert
       first.process.kill('SIGSTOP')
@@ -87,6 +101,31 @@ export const EVERT_SCENARIOS: readonly Scenario[] = [
       await run.kill(active)
       run.recovering()
       await standby.says('"streaming"')
+    },
+  },
+  {
+    name: 'clock-stepped',
+    fault: 'the clock under evert is stepped three hours forwards, two days backwards, and back',
+    missing: () => (existsSync(FAKETIME) ? null : 'libfaketime is not installed'),
+    async prepare({ stage }) {
+      await stepClock(stage, '+0')
+      const file = {
+        FAKETIME_TIMESTAMP_FILE: clockFile(stage),
+        FAKETIME_NO_CACHE: '1',
+        FAKETIME_DONT_FAKE_MONOTONIC: '1',
+      }
+      return { user: 'postgres', environment: { LD_PRELOAD: FAKETIME, ...file } }
+    },
+    async work(run) {
+      for (const offset of ['+3h', '-2d', '+0']) {
+        await stepClock(run.stage, offset)
+        await run.written()
+        await run.kill(run.evert)
+        run.recovering()
+        run.start()
+        await run.evert.says('"streaming"')
+        await run.written()
+      }
     },
   },
   {

@@ -4,7 +4,7 @@
  */
 import { EvertError, isRetriable } from '../../src/base/errors.js'
 import { silentLogger } from '../../src/base/logger.js'
-import { bridge } from '../../src/bridge.js'
+import { bridge, copySnapshot, cutBoth } from '../../src/bridge.js'
 import { EVERT } from '../../src/event/formats.js'
 import { DEFAULT_VALUES } from '../../src/event/type-kinds.js'
 import type { RelationDescription } from '../../src/event/relation.js'
@@ -20,6 +20,7 @@ import { type Brokers, PARTITIONS } from './kafka/brokers.js'
 import { SimulatedCluster } from './kafka/network.js'
 import type { Machine } from './machine.js'
 import { type Server, WAL_SENDER_TIMEOUT_MS } from './postgres/server.js'
+import { snapshotRows, takeSnapshot } from './snapshot.js'
 
 export const PIPELINE = 'sim'
 
@@ -30,6 +31,8 @@ export interface Surroundings {
   /** Small ones, so that a partition gets several in one log transaction. */
   readonly batchBytes: number
   readonly transactionTimeoutMs: number
+  /** Whether the rows that are there are published first. */
+  readonly snapshot: 'initial' | 'none'
 }
 
 const STANDBY_MS = 500
@@ -87,8 +90,14 @@ async function attempt(machine: Machine, around: Surroundings, onCommit: () => v
     const { slot, own } = await server.query(machine, () => ({ slot: slotOf(server), own: server.holds(wire) }))
     // Frozen since, it may have lost the slot to another one, which has moved it.
     if (!own) throw new EvertError('SLOT_ACTIVE', { message: 'the slot was lost to another process' })
-    const progress = resume(resumeOptions(), { identity: identity(server), slot, created: null, writer, loss: null })
-    await bridge({
+    const progress = resume(resumeOptions(around), {
+      identity: identity(server),
+      slot,
+      created: null,
+      writer,
+      loss: null,
+    })
+    const common = {
       source: stream,
       writer,
       progress,
@@ -104,7 +113,22 @@ async function attempt(machine: Machine, around: Surroundings, onCommit: () => v
       nowUs: () => BigInt(machine.nowMs()) * 1000n,
       from: progress.state.endLsn,
       onCommit,
-    })
+    }
+    // As src/pipeline.ts does it.
+    if (progress.state.snapshot === 'running') {
+      const snapshot = await takeSnapshot(machine, server)
+      const lsn = toLsn(snapshot.lsn)
+      if (progress.state.endLsn < lsn) await bridge({ ...common, until: lsn })
+      if (signal.aborted) return
+      const at = { machine, server, pipeline: PIPELINE, relations: common.relations, writer }
+      const rows = snapshotRows(snapshot, {
+        ...at,
+        batchBytes: around.limits.bytes,
+        cut: () => cutBoth({ writer, progress }),
+      })
+      await copySnapshot({ rows, writer, progress, lsn, onCommit })
+    }
+    await bridge({ ...common, from: progress.state.endLsn })
   } finally {
     for (const close of closers.toReversed()) await close().catch(() => undefined)
   }
@@ -125,9 +149,9 @@ function kafkaOptions(machine: Machine, around: Surroundings): KafkaOptions {
   }
 }
 
-function resumeOptions(): Parameters<typeof resume>[0] {
+function resumeOptions({ snapshot }: Surroundings): Parameters<typeof resume>[0] {
   const connection = { database: PIPELINE } as Parameters<typeof resume>[0]['connection']
-  return { name: PIPELINE, connection, snapshot: 'none', onLoss: 'stop', logger: silentLogger }
+  return { name: PIPELINE, connection, snapshot, onLoss: 'stop', logger: silentLogger }
 }
 
 function identity(server: Server): Parameters<typeof resume>[1]['identity'] {

@@ -92,6 +92,21 @@ export const MUTATIONS: readonly Mutation[] = [
     changes: [[' && (moved || this.#partial || !full)', '']],
   },
   {
+    name: 'leaves transactions before a snapshot to its first rows',
+    file: STREAM,
+    changes: [['!full && !this.#reached && this.#young', '!full && this.#young']],
+  },
+  {
+    name: 'calls a snapshot complete with its first rows',
+    file: BRIDGE,
+    changes: [["await append(filled, 'running')", "await append(filled, 'complete')"]],
+  },
+  {
+    name: 'goes back to the LSN of a snapshot where the stream is further',
+    file: BRIDGE,
+    changes: [['options.lsn > progress.state.endLsn ? options.lsn : progress.state.endLsn', 'options.lsn']],
+  },
+  {
     name: 'takes the progress of a later batch',
     file: STREAM,
     changes: [
@@ -177,11 +192,6 @@ export const MUTATIONS: readonly Mutation[] = [
         this.#sequences.set(key, next + entry.records.readInt32BE(57))`,
       ],
     ],
-  },
-  {
-    name: 'sends the second batch of a new producer beside the first',
-    file: PRODUCER,
-    changes: [['(this.#known.has(key) ? BATCHES_IN_FLIGHT : 1)', 'BATCHES_IN_FLIGHT']],
   },
   {
     name: 'takes a partition that is missing from a response for delivered',

@@ -65,11 +65,13 @@ class Simulation {
     this.#around = {
       server: this.#server,
       brokers: this.#brokers,
-      limits: { bytes: random.pick([300, 1500, 6000, 1_000_000]), ageMs: random.pick([0, 0, 5]) },
-      batchBytes: random.pick([300, 700, 1_000_000]),
+      limits: { bytes: random.pick([200, 200, 300, 1500, 6000, 1_000_000]), ageMs: random.pick([0, 0, 5]) },
+      batchBytes: random.pick([300, 300, 700, 1_000_000]),
       transactionTimeoutMs: random.pick([5000, 60_000]),
+      snapshot: random.chance(0.3) ? 'initial' : 'none',
     }
     const { ledger } = this.#server.database
+    if (this.#around.snapshot === 'initial') this.#server.database.fill()
     this.#verdict = new Verdict({
       ledger,
       pipeline: PIPELINE,
@@ -105,6 +107,8 @@ class Simulation {
   async run(): Promise<void> {
     const { random } = this.#world
     this.#startMachine()
+    // What a new producer sends first is a case of its own.
+    if (random.chance(0.3)) this.#server.database.burst()
     this.#work(random.between(10, 80))
     this.#disturb(random.between(0, 8))
     while (!this.#finished()) {
@@ -125,7 +129,8 @@ class Simulation {
     const { slot, database } = this.#server
     const last = database.ledger.committed.at(-1)
     const released = last === undefined || slot.confirmedLsn >= last.endLsn
-    if (released && this.#verdict.missing === 0 && this.#brokers.settled) return true
+    const copied = this.#around.snapshot === 'none' || this.#verdict.copied
+    if (released && copied && this.#verdict.missing === 0 && this.#brokers.settled) return true
     if (nowMs > this.#peaceMs + PEACE_MS) {
       throw new Violation(`after ${PEACE_MS / 60_000} minutes of peace ${this.#verdict.missing} records are missing`)
     }
@@ -195,7 +200,10 @@ class Simulation {
     const ended = (): void => {
       if (!this.#machines.includes(machine)) return
       this.#machines = this.#machines.filter((other) => other !== machine)
-      if (this.#machines.length === 0) this.#world.after(this.#world.random.next() * 500, () => this.#startMachine())
+      if (this.#machines.length > 0) return
+      const { random } = this.#world
+      // Sometimes before everything that it has sent has arrived.
+      this.#world.after(random.next() * random.pick([5, 500]), () => this.#startMachine())
     }
     machine.onDeath(ended)
     run(machine, this.#around).then(

@@ -6,7 +6,7 @@ import { committedBatches } from '../../src/log/kafka/reader.js'
 import { nextOffset, type StoredBatch, type StoredRecord } from './kafka/batch.js'
 import type { TransactionView } from './kafka/coordinator.js'
 import type { Partition } from './kafka/partition.js'
-import { type Committed, type Expected, type Ledger, nameOf } from './ledger.js'
+import { type Committed, type Expected, type Ledger, nameOf, snapshotAt } from './ledger.js'
 import { Violation } from './world.js'
 
 interface Seen {
@@ -34,6 +34,10 @@ export class Verdict {
   /** Every entry before this one is durable. */
   #durableTurn = 0
   #progress = 0n
+  /** Rows of snapshots in log transactions that are decided, and those that are seen. */
+  readonly #rowsDecided = new Set<string>()
+  readonly #rowsSeen = new Set<string>()
+  #copied = false
   readonly #seen = new Map<Partition, Seen>()
   readonly #visible = new Map<string, number>()
   readonly #places = new Map<string, number>()
@@ -53,7 +57,7 @@ export class Verdict {
   /** A log transaction is decided: nothing can take it back. It must hold whole transactions, and the progress that fits them. */
   onCommit({ producerId, partitions }: TransactionView): void {
     const touched = new Set<Committed>()
-    let progress: bigint | null = null
+    let progress: LoggedProgress | null = null
     let records = 0
     for (const partition of partitions) {
       const found = partition.openBatches(producerId).flatMap((batch) => batch.records)
@@ -65,21 +69,27 @@ export class Verdict {
     }
     if (records === 0) return
     if (progress === null) throw new Violation('a log transaction committed without progress')
-    if (progress < this.#progress) throw new Violation('the progress goes back')
-    this.#progress = progress
+    const { endLsn } = progress
+    if (endLsn < this.#progress) throw new Violation('the progress goes back')
+    this.#progress = endLsn
+    if (progress.snapshot === 'complete') this.#requireCopied()
     for (const entry of touched) {
       if (!this.#whole(entry)) throw new Violation(`#${entry.turn} is not whole in its log transaction`)
-      if (entry.startLsn >= progress)
+      if (entry.startLsn >= endLsn)
         throw new Violation(`the progress does not count #${entry.turn}, which is in the log`)
       this.#durable.add(entry.turn)
     }
-    const missing = this.#firstMissingBefore(progress)
+    const missing = this.#firstMissingBefore(endLsn)
     if (missing !== null) throw new Violation(`the progress counts #${missing.turn}, which is not in the log`)
   }
 
   #decide(records: readonly StoredRecord[], topic: string): Committed[] {
     const entries: Committed[] = []
-    for (const { name } of identify(records, topic, '')) {
+    for (const { name, position, key, event } of identify(records, topic, '')) {
+      if (event?.op === 'r') {
+        take(this.#rowsDecided, `${position.slice(0, 16)} ${topic} ${key}`)
+        continue
+      }
       const found = this.#ledger.find(name)
       if (found === undefined) throw new Violation(`${name} was never committed`)
       const count = (this.#decided.get(name) ?? 0) + 1
@@ -88,6 +98,31 @@ export class Verdict {
       entries.push(found.entry)
     }
     return entries
+  }
+
+  #seeRow(row: string, position: string, after: unknown): void {
+    take(this.#rowsSeen, `${position.slice(0, 16)} ${row}`)
+    const shown = snapshotAt(this.#ledger, position)?.shown.get(row)
+    if (JSON.stringify(after) !== JSON.stringify(shown)) throw new Violation(`${row} is not in its snapshot`)
+    this.#visibleRecords++
+  }
+
+  /** The first time that a snapshot is said to be complete, the last one of which there are rows must be. */
+  #requireCopied(): void {
+    if (this.#copied) return
+    this.#copied = true
+    let complete = false
+    for (const { lsn, shown } of this.#ledger.snapshots) {
+      const at = (lsn - 1n).toString(16).padStart(16, '0')
+      const missing = [...shown.keys()].filter((row) => !this.#rowsDecided.has(`${at} ${row}`))
+      if (missing.length < shown.size || shown.size === 0) complete = missing.length === 0
+    }
+    if (!complete) throw new Violation('a snapshot is complete, and rows of it are not in the log')
+  }
+
+  /** A snapshot is complete. */
+  get copied(): boolean {
+    return this.#copied
   }
 
   #copies(expected: Expected): number {
@@ -149,11 +184,15 @@ export class Verdict {
 
   #see({ records }: StoredBatch, partition: Partition, seen: Seen): void {
     for (const { name, position, key, event } of identify(records, partition.topic, seen.lastPosition)) {
+      if (position < seen.lastPosition) throw new Violation(`${name} is seen after ${seen.lastPosition}`)
+      seen.lastPosition = position
+      if (event?.op === 'r') {
+        this.#seeRow(`${partition.topic} ${key}`, position, event.after)
+        continue
+      }
       const found = this.#ledger.find(name)
       if (found === undefined) throw new Violation(`${name} is seen, and was never committed`)
       const { expected } = found
-      if (position < seen.lastPosition) throw new Violation(`${name} is seen after ${seen.lastPosition}`)
-      seen.lastPosition = position
       this.#requireSame(name, { key, event }, expected, partition)
       const count = (this.#visible.get(name) ?? 0) + 1
       this.#visible.set(name, count)
@@ -189,8 +228,12 @@ export class Verdict {
     for (const { stream } of this.#ledger.committed) {
       for (const message of stream) if (!Buffer.isBuffer(message)) shapes.add(`${message.oid}/${message.version}`)
     }
-    if (this.#shapes.size !== shapes.size) {
-      throw new Violation(`of ${shapes.size} shapes of tables, ${this.#shapes.size} were told`)
+    const needed = shapes.size
+    for (const { tables } of this.#ledger.snapshots) {
+      for (const { relation, version } of tables) shapes.add(`${relation.oid}/${version}`)
+    }
+    if (this.#shapes.size < needed || this.#shapes.size > shapes.size) {
+      throw new Violation(`of ${needed} to ${shapes.size} shapes of tables, ${this.#shapes.size} were told`)
     }
   }
 
@@ -240,10 +283,20 @@ function identify(records: readonly StoredRecord[], topic: string, before: strin
   })
 }
 
-function progressOf(records: readonly StoredRecord[]): bigint | null {
+function take(rows: Set<string>, row: string): void {
+  if (rows.has(row)) throw new Violation(`the row ${row} of a snapshot is there twice`)
+  rows.add(row)
+}
+
+interface LoggedProgress {
+  readonly endLsn: bigint
+  readonly snapshot: string
+}
+
+function progressOf(records: readonly StoredRecord[]): LoggedProgress | null {
   const entry = records.findLast(({ key }) => key === 'progress')
   if (entry === undefined || entry.value === null) return null
-  const { endLsn } = JSON.parse(entry.value) as { endLsn: string }
+  const { endLsn, snapshot } = JSON.parse(entry.value) as { endLsn: string; snapshot: string }
   const [high = '', low = ''] = endLsn.split('/')
-  return (BigInt(`0x${high}`) << 32n) + BigInt(`0x${low}`)
+  return { endLsn: (BigInt(`0x${high}`) << 32n) + BigInt(`0x${low}`), snapshot }
 }

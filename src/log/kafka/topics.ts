@@ -57,6 +57,8 @@ export async function createProgressTopic(cluster: Cluster, pipeline: string): P
     { name: 'cleanup.policy', value: 'compact' },
     { name: 'segment.bytes', value: String(16 * 1024 * 1024) },
     { name: 'min.cleanable.dirty.ratio', value: '0.1' },
+    // Kafka refuses records from an hour ahead of its own clock; ours may be.
+    { name: 'message.timestamp.type', value: 'LogAppendTime' },
   ]
   await create(cluster, [{ name: progressTopic(pipeline), partitions: 1, configs }])
 }

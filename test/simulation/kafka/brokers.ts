@@ -52,7 +52,7 @@ export class Brokers {
 
   constructor(world: World) {
     this.world = world
-    this.#refusals = world.random.pick([0.001, 0.01, 0.1])
+    this.#refusals = world.random.pick([0.001, 0.01, 0.1, 0.25])
   }
 
   get partitions(): Partition[] {

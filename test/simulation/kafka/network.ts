@@ -62,7 +62,7 @@ class BrokerConnection {
       world.after(REQUEST_TIMEOUT_MS, () => {
         if (!request.settled) this.#machine.deliver(() => this.break('PLT_KFK_TIMEOUT'))
       })
-      const fragile = api === REQUEST.endTransaction ? 0.03 : 0.006
+      const fragile = api === REQUEST.endTransaction ? 0.08 : 0.006
       if (this.#brokers.faulty && world.random.chance(fragile)) {
         world.after(world.random.next() * 3, () => this.break())
       }

@@ -2,7 +2,7 @@
  * Database: a WAL that random transactions write, several at a time, with commit records that may follow each other without a byte
  * between them: there one transaction's end LSN is the next one's commit LSN.
  */
-import { type Committed, type Expected, Ledger, type RelationNeeded } from '../ledger.js'
+import { type Committed, type Expected, Ledger, type RelationNeeded, type Snapshot } from '../ledger.js'
 import type { World } from '../world.js'
 import { begin, commit, insert, message, relation, remove, truncate, update, walData } from './messages.js'
 import { type Fields, makeTables, type Table } from './tables.js'
@@ -51,8 +51,35 @@ export class Database {
     return this.#insertLsn
   }
 
-  get idle(): boolean {
-    return this.#open.length === 0
+  /** Rows that were there before the slot, which only a snapshot can show. */
+  fill(): void {
+    for (const table of this.tables) {
+      for (let i = this.#world.random.below(8); i > 0; i--) {
+        const row = this.#row(table)
+        table.rows.set(table.key(row), row)
+      }
+    }
+  }
+
+  /** Null while a transaction runs. */
+  snapshot(): Snapshot | null {
+    if (this.#open.length > 0) return null
+    const shown = new Map<string, Fields>()
+    const tables = this.tables.map((table) => {
+      for (const [key, row] of table.rows) shown.set(`${this.#topic(table)} ${key}`, table.shown(row))
+      const rows = [...table.rows.values()].map((row) => table.text(row))
+      return { relation: table.relation, version: table.version, rows }
+    })
+    const snapshot = { lsn: this.#insertLsn, tables, shown }
+    // Two at one LSN would be one.
+    this.#write(8n)
+    this.ledger.snapshots.push(snapshot)
+    this.#world.say(() => `postgres exports a snapshot at ${snapshot.lsn.toString(16)} of ${shown.size} rows`)
+    return snapshot
+  }
+
+  #topic(table: Table): string {
+    return `${this.#pipeline}.public.${table.relation.table}`
   }
 
   /** Something happens in the database. */
@@ -64,9 +91,9 @@ export class Database {
     else if (dice < 0.85) this.#commitSome()
     else if (dice < 0.9)
       this.#write(BigInt(random.between(8, 500))) // somebody else's
-    else if (dice < 0.94) this.#messageOutside()
-    else if (dice < 0.96) this.#alter()
-    else this.#large()
+    else if (dice < 0.93) this.#messageOutside()
+    else if (dice < 0.97) this.#alter()
+    else this.burst()
   }
 
   commitAll(): void {
@@ -87,10 +114,17 @@ export class Database {
 
   /** Waits, like every alter table, for whoever has touched the table. */
   #alter(): void {
-    const table = this.tables[this.#world.random.below(this.tables.length)]!
+    const table = this.#someTable()
     if (this.#touched(table)) return
     table.addColumn()
     this.#write(200n)
+    // Its new shape is then the first thing of a transaction.
+    if (this.#open.length < 3) this.#change(this.#start(), table)
+    if (this.#world.random.chance(0.5)) this.commitAll()
+  }
+
+  #someTable(): Table {
+    return this.tables[this.#world.random.below(this.tables.length)]!
   }
 
   #touched(table: Table): boolean {
@@ -110,20 +144,19 @@ export class Database {
   }
 
   /** Larger than a log transaction is cut at. */
-  #large(): void {
+  burst(): void {
     const transaction = this.#start()
     for (let i = this.#world.random.between(8, 40); i > 0; i--) this.#change(transaction)
     if (this.#world.random.chance(0.7)) this.#commit(transaction)
   }
 
-  #change(transaction: OpenTransaction): void {
+  #change(transaction: OpenTransaction, table = this.#someTable()): void {
     const { random } = this.#world
     const lsn = this.#write(BigInt(random.between(4, 30)) * 8n)
     if (random.chance(0.06)) {
       transaction.changes.push({ lsn, content: `message ${this.#values++}` })
       return
     }
-    const table = this.tables[random.below(this.tables.length)]!
     if (random.chance(0.02) && !this.#touched(table)) {
       this.#lock(transaction, table, null)
       table.rows.clear()
@@ -230,7 +263,7 @@ export class Database {
         continue
       }
       stream.push(change.relation, walData(change.lsn, change.payload))
-      const topic = `${this.#pipeline}.public.${change.table.relation.table}`
+      const topic = this.#topic(change.table)
       for (const record of change.records) {
         const at = position(startLsn, record.op === null ? ordinal - 1 : ordinal++)
         expected.push({ ...record, topic, position: at, everywhere: record.op === 't' })

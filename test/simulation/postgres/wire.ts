@@ -8,6 +8,8 @@ import type { Machine } from '../machine.js'
 
 const USUAL_MS = 1.5
 const WORST_MS = 60
+/** Of a read that does not bring everything that is there. */
+const SMALL_BYTES = 250
 
 /** The server's end. */
 export interface Peer {
@@ -60,10 +62,12 @@ export class Wire {
   /** No more is coming from the server; what has been sent may still arrive. */
   #ended = false
   #lastArrivalMs = 0
+  readonly #wholeReads: number
 
   constructor(machine: Machine, onSend: (bytes: Buffer) => void) {
     this.machine = machine
     this.#onSend = onSend
+    this.#wholeReads = machine.world.random.pick([0.9, 0.7, 0.3])
     machine.onDeath(() => this.#finish(machine.world.random.chance(0.8)))
   }
 
@@ -169,7 +173,7 @@ export class Wire {
       return
     }
     const all = Buffer.concat(this.#toClient)
-    const length = random.chance(0.7) ? all.length : random.between(1, all.length)
+    const length = random.chance(this.#wholeReads) ? all.length : random.between(1, Math.min(all.length, SMALL_BYTES))
     this.#toClient = length < all.length ? [all.subarray(length)] : []
     this.#toClientBytes = all.length - length
     if (this.#serverOpen) this.peer?.onDrained()
