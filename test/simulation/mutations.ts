@@ -99,7 +99,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'calls a snapshot complete with its first rows',
     file: BRIDGE,
-    changes: [["await append(filled, 'running')", "await append(filled, 'complete')"]],
+    changes: [['await append(filled, running)', "await append(filled, 'complete')"]],
   },
   {
     name: 'goes back to the LSN of a snapshot where the stream is further',

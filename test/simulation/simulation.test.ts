@@ -12,11 +12,15 @@ const QUICK = process.env['EVERT_TEST_QUICK'] === '1'
 const SEEDS = Number(process.env['EVERT_TEST_SEEDS'] ?? (QUICK ? 1000 : 10_000))
 const FIRST_SEED = Number(process.env['EVERT_TEST_SEED'] ?? 1)
 /** Within this many seeds, every mutation is found. */
-const MUTANT_SEEDS = 1000
+const MUTANT_SEEDS = 5000
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 
 /** Seeds that failed once, and why. */
-const REGRESSIONS: readonly (readonly [seed: number, why: string])[] = []
+const REGRESSIONS: readonly (readonly [seed: number, why: string])[] = [
+  [518, 'a commit that arrived late ended the next log transaction'],
+  [1349, 'a message outside of a transaction came again after a snapshot'],
+  [2530, 'shapes of tables filled the sink, and nothing was taken any more'],
+]
 
 async function violationOf(seed: number): Promise<string | null> {
   const { violation } = await simulate(seed)
