@@ -11,12 +11,16 @@ import { simulate } from './simulation.js'
 const QUICK = process.env['EVERT_TEST_QUICK'] === '1'
 const SEEDS = Number(process.env['EVERT_TEST_SEEDS'] ?? (QUICK ? 1000 : 10_000))
 const FIRST_SEED = Number(process.env['EVERT_TEST_SEED'] ?? 1)
-/** Within this many seeds, every mutation is found. */
-const MUTANT_SEEDS = 1000
+/** Within this many seeds, every mutation is found; most within ten. */
+const MUTANT_SEEDS = 2000
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 
 /** Seeds that failed once, and why. */
-const REGRESSIONS: readonly (readonly [seed: number, why: string])[] = []
+const REGRESSIONS: readonly (readonly [seed: number, why: string])[] = [
+  [543, 'the shapes of tables filled the sink, and the stream stopped'],
+  [808, 'a commit arrived late and ended the next log transaction in its middle'],
+  [939, 'transactions before a snapshot were left to its first rows'],
+]
 
 async function violationOf(seed: number): Promise<string | null> {
   const { violation } = await simulate(seed)
@@ -27,7 +31,8 @@ async function violationOf(seed: number): Promise<string | null> {
 
 /** What the simulation of a broken evert finds, or null. */
 async function findingOf(mutation: Mutation): Promise<string | null> {
-  const command = ['--import', './test/simulation/mutant.js', 'test/simulation/run.ts', '1', String(MUTANT_SEEDS)]
+  const seeds = [String(mutation.from ?? 1), String(MUTANT_SEEDS)]
+  const command = ['--import', './test/simulation/mutant.js', 'test/simulation/run.ts', ...seeds]
   const child = spawn(process.execPath, command, {
     cwd: ROOT,
     env: { ...process.env, NODE_OPTIONS: '', EVERT_MUTATION: JSON.stringify(mutation) },

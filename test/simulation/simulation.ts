@@ -32,6 +32,7 @@ export async function simulate(seed: number, options: { readonly traced?: boolea
   let violation: string | null = null
   try {
     await simulation.run()
+    await new Promise((resolve) => setImmediate(resolve)) // the process has a life outside of the simulation
   } catch (error) {
     if (!(error instanceof Violation)) throw error
     violation = error.message
