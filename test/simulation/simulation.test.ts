@@ -11,7 +11,7 @@ import { simulate } from './simulation.js'
 const QUICK = process.env['EVERT_TEST_QUICK'] === '1'
 const SEEDS = Number(process.env['EVERT_TEST_SEEDS'] ?? (QUICK ? 1000 : 10_000))
 const FIRST_SEED = Number(process.env['EVERT_TEST_SEED'] ?? 1)
-/** Within this many seeds, every mutation is found. */
+/** Within this many seeds, every mutation is found; most within ten. */
 const MUTANT_SEEDS = 5000
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 
@@ -31,7 +31,8 @@ async function violationOf(seed: number): Promise<string | null> {
 
 /** What the simulation of a broken evert finds, or null. */
 async function findingOf(mutation: Mutation): Promise<string | null> {
-  const command = ['--import', './test/simulation/mutant.js', 'test/simulation/run.ts', '1', String(MUTANT_SEEDS)]
+  const seeds = [String(mutation.from ?? 1), String(MUTANT_SEEDS)]
+  const command = ['--import', './test/simulation/mutant.js', 'test/simulation/run.ts', ...seeds]
   const child = spawn(process.execPath, command, {
     cwd: ROOT,
     env: { ...process.env, NODE_OPTIONS: '', EVERT_MUTATION: JSON.stringify(mutation) },

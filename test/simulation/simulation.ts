@@ -32,6 +32,7 @@ export async function simulate(seed: number, options: { readonly traced?: boolea
   let violation: string | null = null
   try {
     await simulation.run()
+    await new Promise((resolve) => setImmediate(resolve)) // the process has a life outside of the simulation
   } catch (error) {
     if (!(error instanceof Violation)) throw error
     violation = error.message
@@ -130,7 +131,7 @@ class Simulation {
     const last = database.ledger.committed.at(-1)
     const released = last === undefined || slot.confirmedLsn >= last.endLsn
     const copied = this.#around.snapshot === 'none' || this.#verdict.copied
-    if (released && copied && this.#verdict.missing === 0 && this.#brokers.settled) return true
+    if (released && copied && this.#brokers.settled && this.#verdict.missing === 0) return true
     if (nowMs > this.#peaceMs + PEACE_MS) {
       throw new Violation(`after ${PEACE_MS / 60_000} minutes of peace ${this.#verdict.missing} records are missing`)
     }

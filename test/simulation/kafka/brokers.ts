@@ -37,6 +37,8 @@ interface ProduceEntry {
 export class Brokers {
   readonly world: World
   readonly #topics = new Map<string, Partition[]>()
+  /** Of all topics. */
+  readonly partitions: Partition[] = []
   readonly #coordinators = new Map<string, Coordinator>()
   readonly #downUntilMs = new Map<number, number>()
   /** Told when a commit is decided. */
@@ -53,10 +55,6 @@ export class Brokers {
   constructor(world: World) {
     this.world = world
     this.#refusals = world.random.pick([0.001, 0.01, 0.1, 0.25])
-  }
-
-  get partitions(): Partition[] {
-    return [...this.#topics.values()].flat()
   }
 
   get settled(): boolean {
@@ -182,7 +180,9 @@ export class Brokers {
       if (this.#topics.has(name)) error = ERROR.topicExists
       else {
         const make = (_: unknown, index: number): Partition => new Partition(name, index, this.#someone())
-        this.#topics.set(name, Array.from({ length: numPartitions }, make))
+        const partitions = Array.from({ length: numPartitions }, make)
+        this.#topics.set(name, partitions)
+        this.partitions.push(...partitions)
       }
     }
     return error === ERROR.none ? { value: {} } : { error }
