@@ -2,7 +2,6 @@
  * Attempt: everything between a start and the first change. It takes the slot, which is the lock of a pipeline; then fences earlier
  * writers; then reads the progress back and compares it with the server. Nothing is acknowledged before all of that agrees.
  */
-import { assert } from './base/assert.js'
 import { EvertError } from './base/errors.js'
 import type { Logger } from './base/logger.js'
 import type { OnCommit } from './bridge.js'
@@ -133,6 +132,7 @@ export async function startAttempt(options: AttemptOptions): Promise<Attempt> {
 
 async function start(asked: AttemptOptions, closers: Closers): Promise<Attempt> {
   const { signal, name } = asked
+  let { loss } = asked
   const request = { kind: 'ordinary', signal, queryTimeoutMs: QUERY_TIMEOUT_MS } as const
   const connection = closers.add(await connect(asked.connection, request), (c) => c.close())
   // Of several hosts, everything that follows is about the one that answered.
@@ -141,15 +141,22 @@ async function start(asked: AttemptOptions, closers: Closers): Promise<Attempt> 
   requireServer(server, options.connection)
   const tables = await tablesToPublish(options, connection, server)
   const log = closers.add(await options.openLog(), (l) => l.close())
+  // Nothing is written yet that a stop would have to wait for.
+  const abandon = (): void => void log.close().catch(() => undefined)
+  signal.addEventListener('abort', abandon, { once: true })
+  closers.add(abandon, () => signal.removeEventListener('abort', abandon))
   // A standby that cannot reach the log is none.
   await log.topics(`${name}.`)
-  await standBy(options, connection)
-  await prepareTopics(options, log, tables)
+  // Whoever had the slot meanwhile has mended what there was to mend.
+  if (await standBy(options, connection)) loss = null
+  await prepareTopics({ name, loss, signal }, log, tables)
+  signal.removeEventListener('abort', abandon)
+  signal.throwIfAborted()
   const walSenderTimeoutMs = Math.min(server.walSenderTimeoutMs || WAL_SENDER_TIMEOUT_MS, WAL_SENDER_TIMEOUT_MS)
   const { socket, replication } = await openReplication(options, { closers, walSenderTimeoutMs })
   const identity = await identifySystem(replication)
   const at = { connection, replication, identity, log, tables, server }
-  const created = options.loss === null ? await createMissingSlot(options, at) : await mend(options, at)
+  const created = loss === null ? await createMissingSlot(options, at) : await mend({ ...options, loss }, at)
   const reader = created === null ? null : await adopt(options, created.snapshotName, closers)
   const stream = closers.add(
     new ReplicationStream(socket, replication, {
@@ -161,14 +168,14 @@ async function start(asked: AttemptOptions, closers: Closers): Promise<Attempt> 
   )
   await stream.open()
 
-  const writer = closers.add(await log.openWriter({ name, signal, accept: options.loss !== null }), (w) => w.close())
+  const writer = closers.add(await log.openWriter({ name, signal, accept: loss !== null }), (w) => w.close())
   const slot = await requireOwnSlot(options, connection)
-  const progress = resume(options, { identity, slot, created, writer, loss: options.loss })
+  const progress = resume(options, { identity, slot, created, writer, loss })
   const wanted = progress.state.snapshot === 'running' || progress.state.snapshot === 'again'
   if (wanted && created === null) requireSelect(tables, server.role)
   const snapshot = wanted ? await openSnapshot(options, { ...at, closers, reader, created }) : null
   if (!wanted) reader?.close()
-  if (options.loss !== null && created !== null) await tellOf(options, writer, created)
+  if (loss !== null) await tellOf({ ...options, loss }, writer, progress.state.endLsn)
   const again = progress.state.snapshot === 'again'
   return {
     stream,
@@ -187,23 +194,15 @@ async function start(asked: AttemptOptions, closers: Closers): Promise<Attempt> 
 }
 
 async function prepareTopics(
-  { name, loss, signal }: AttemptOptions,
+  { name, loss, signal }: Pick<AttemptOptions, 'name' | 'loss' | 'signal'>,
   log: Log,
   tables: readonly PublishedTable[],
 ): Promise<void> {
   const requests = tables.map((table) => topicRequest(name, table.relation))
   const topics = requests.map((request) => request.name)
-  // Nothing is written yet that a stop would have to wait for.
-  const abandon = (): void => void log.close().catch(() => undefined)
-  signal.addEventListener('abort', abandon, { once: true })
-  try {
-    // A topic that is gone must not be made anew without a word.
-    if (loss === null) await log.requireWhole({ name, topics, signal })
-    await log.createTopics(requests)
-  } finally {
-    signal.removeEventListener('abort', abandon)
-  }
-  signal.throwIfAborted()
+  // A topic that is gone must not be made anew without a word.
+  if (loss === null) await log.requireWhole({ name, topics, signal })
+  await log.createTopics(requests)
 }
 
 function topicRequest(pipeline: string, relation: Relation): { name: string; keyed: boolean } {
@@ -213,23 +212,27 @@ function topicRequest(pipeline: string, relation: Relation): { name: string; key
   }
 }
 
-/** After a loss: a new slot, if what is published from there comes behind what the log has. */
-async function mend(options: AttemptOptions, at: CreateOptions): Promise<CreatedSlot> {
+/**
+ * After a loss: a new slot, if what is published from there comes behind what the log has. Where only the log has lost something, the slot
+ * that is there still has every change: null.
+ */
+async function mend(
+  options: AttemptOptions & { readonly loss: EvertError },
+  at: CreateOptions,
+): Promise<CreatedSlot | null> {
   const { name, loss, signal } = options
-  assert(loss !== null, 'there is a loss to mend')
   const state = progressOrNull(name, await at.log.readProgress({ name, signal }))
+  if (state !== null && loss.code.startsWith('TOPIC_')) return await createMissingSlot(options, at)
   const last = state?.endLsn ?? (await lastLsn(at.log, await tableTopics(at.log, name), signal))
   requireBeyond(loss, { last, walEnd: at.identity.walEnd, name })
   return await replaceSlot(options, at)
 }
 
 async function tellOf(
-  options: AttemptOptions,
+  { name, loss, logger }: PipelineOptions & { readonly loss: EvertError },
   writer: LogWriter,
-  { consistentPoint: lsn }: CreatedSlot,
+  lsn: Lsn,
 ): Promise<void> {
-  const { name, loss, logger } = options
-  assert(loss !== null, 'there is a loss to tell of')
   const state = progressOrNull(name, writer.progress)
   await tellGap(writer, { name, loss, state, lsn, timeUs: BigInt(Date.now()) * 1000n })
   const from = state === null ? null : formatLsn(state.endLsn)

@@ -11,14 +11,16 @@ import type { Log, TopicDescription } from './log/log.js'
 const EVERY_ROW = '{}'
 /** The set is changed in transactions of this many. */
 const CHANGES_AT_ONCE = 5000
-/** In front of the key: the partition that it was read from. */
-const PARTITION_BYTES = 4
+/** In front of the key: the partition and the offset of its last record. */
+const PLACE_BYTES = 12
 
 export class KeySet {
   readonly #folder = mkdtempSync(join(tmpdir(), 'evert-keys-'))
   readonly #database: RootDatabase<Buffer, Buffer>
   /** By id; null takes the key out. */
   #changes: { readonly id: Buffer; readonly value: Buffer | null }[] = []
+  /** By topic and partition, the offset of the last truncate. */
+  readonly #truncated = new Map<string, bigint>()
 
   constructor() {
     this.#database = open<Buffer, Buffer>({
@@ -34,10 +36,11 @@ export class KeySet {
   async addTopic(log: Log, { name, partitions }: TopicDescription, signal: AbortSignal): Promise<void> {
     for (let partition = 0; partition < partitions; partition++) {
       const { earliest, end } = await log.offsets(name, partition)
-      for await (const { key, value } of log.read({ topic: name, partition, from: earliest, until: end, signal })) {
+      const records = log.read({ topic: name, partition, from: earliest, until: end, signal })
+      for await (const { key, value, offset } of records) {
         if (key === null) continue
-        if (key.toString() === EVERY_ROW) this.#truncate(name, partition)
-        else this.#change(idOf(name, key), value === null ? null : withPartition(partition, key))
+        if (key.toString() === EVERY_ROW) this.#truncated.set(`${name}/${partition}`, offset)
+        else this.#change(idOf(name, key), value === null ? null : placed({ partition, offset, key }))
       }
       signal.throwIfAborted()
     }
@@ -58,6 +61,7 @@ export class KeySet {
         sink.append(topic, record)
       },
       appendToAll: (topic, record) => sink.appendToAll(topic, record),
+      skipped: (topic, record) => this.#seen(topic, record),
     }
   }
 
@@ -65,7 +69,11 @@ export class KeySet {
   *left(topic: string): Generator<Buffer> {
     this.#flush()
     const { start, end } = rangeOf(topic)
-    for (const { value } of this.#database.getRange({ start, end })) yield Buffer.from(value.subarray(PARTITION_BYTES))
+    for (const { value } of this.#database.getRange({ start, end })) {
+      // A truncate is in every partition, and counts for the rows that came before it there.
+      const truncated = this.#truncated.get(`${topic}/${value.readUInt32BE(0)}`) ?? -1n
+      if (value.readBigUInt64BE(4) > truncated) yield Buffer.from(value.subarray(PLACE_BYTES))
+    }
   }
 
   async close(): Promise<void> {
@@ -92,16 +100,6 @@ export class KeySet {
       }
     })
   }
-
-  /** A truncate is in every partition, and counts for the rows that came before it there. */
-  #truncate(topic: string, partition: number): void {
-    this.#flush()
-    const { start, end } = rangeOf(topic)
-    for (const { key, value } of this.#database.getRange({ start, end })) {
-      if (value.readUInt32BE(0) === partition) this.#change(Buffer.from(key), null)
-    }
-    this.#flush()
-  }
 }
 
 /** A key may be longer than LMDB takes: its digest stands for it. */
@@ -115,8 +113,9 @@ function rangeOf(topic: string): { readonly start: Buffer; readonly end: Buffer 
   return { start, end: Buffer.concat([start, Buffer.alloc(33, 0xff)]) }
 }
 
-function withPartition(partition: number, key: Buffer): Buffer {
-  const bytes = Buffer.alloc(PARTITION_BYTES)
-  bytes.writeUInt32BE(partition)
-  return Buffer.concat([bytes, key])
+function placed(of: { readonly partition: number; readonly offset: bigint; readonly key: Buffer }): Buffer {
+  const bytes = Buffer.alloc(PLACE_BYTES)
+  bytes.writeUInt32BE(of.partition)
+  bytes.writeBigUInt64BE(of.offset, 4)
+  return Buffer.concat([bytes, of.key])
 }

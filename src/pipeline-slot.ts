@@ -36,6 +36,8 @@ export interface SlotOptions {
 
 /** How often a standby looks whether the slot is free. */
 const STANDBY_MS = 500
+/** Who has fenced us may itself be between two attempts. */
+const FENCED_MS = 30_000
 
 export interface StandbyOptions extends SlotOptions {
   /** That another writer took the pipeline over, where that ended the attempt before. */
@@ -46,19 +48,22 @@ export interface StandbyOptions extends SlotOptions {
 }
 
 /**
- * Waits while another process has the slot. One that was fenced stands by for who fenced it; where that one does not hold the slot, two
- * pipelines share a name in the log, and would fence each other for ever: that error stands.
+ * Waits while another process has the slot; true where it did. One that was fenced stands by for who fenced it; where that one does not
+ * take the slot for long, two pipelines share a name in the log, and would fence each other for ever: that error stands.
  */
-export async function standBy(options: StandbyOptions, connection: Connection): Promise<void> {
+export async function standBy(options: StandbyOptions, connection: Connection): Promise<boolean> {
   const { slot: name, logger, signal } = options
+  const startedMs = performance.now()
   let saidOf: number | null = null
   for (;;) {
     signal.throwIfAborted()
     const slot = await inspectSlot(connection, name)
     if (slot !== null) (options.loss === null ? requireSlot : requireOwn)(slot, options.connection.database)
     if (slot === null || slot.activePid === null) {
-      if (options.fenced !== null && saidOf === null) throw options.fenced
-      return
+      if (options.fenced === null || saidOf !== null) return saidOf !== null
+      if (performance.now() - startedMs > FENCED_MS) throw options.fenced
+      await delay(STANDBY_MS, undefined, { signal })
+      continue
     }
     if (saidOf !== slot.activePid)
       logger.info({ slot: name, holder: await describeHolder(connection, slot.activePid) }, 'standing by')

@@ -13,6 +13,8 @@ import type { PipelineOptions } from './attempt.js'
 
 const BACKOFF_FIRST_MS = 200
 const BACKOFF_LAST_MS = 10_000
+/** How often in a row it is tried to publish all rows again. */
+const MENDS = 3
 /** A pipeline that has never worked gives up after this; one that has worked tries for ever. */
 const GIVE_UP_MS = 30_000
 
@@ -24,6 +26,8 @@ export async function runPipeline(options: PipelineOptions): Promise<void> {
   let failures = 0
   let fenced: EvertError | null = null
   let loss: EvertError | null = null
+  /** Since the last snapshot that came to its end. */
+  let mends = 0
   const onWorking = (): void => {
     worked = true
   }
@@ -31,19 +35,26 @@ export async function runPipeline(options: PipelineOptions): Promise<void> {
     failures = 0
     options.onCommit(committed)
   }
+  const onSnapshotComplete = (): void => {
+    mends = 0
+    options.onSnapshotComplete()
+  }
   while (!signal.aborted) {
     try {
-      await attempt({ ...options, onCommit }, { fenced, loss, onWorking })
+      await attempt({ ...options, onCommit, onSnapshotComplete }, { fenced, loss, onWorking })
     } catch (error) {
       if (signal.aborted) return
       if (error !== fenced && error instanceof EvertError && error.code === 'LOG_FENCED') {
         logger.warn({ code: error.code }, `${error.message}; standing by for it`)
         fenced = error
+        loss = null
         continue
       }
       fenced = null
-      if (loss === null && isLoss(error) && options.onLoss === 'resnapshot') {
-        logger.error({ code: error.code }, error.message)
+      const mendable = isLoss(error) && options.onLoss === 'resnapshot' && (loss === null || error.cause !== loss)
+      // Where all rows cannot be published before the next loss, it would go on for ever, and fill the log.
+      if (mendable && mends++ < MENDS) {
+        await backOff(error, mends, { logger, signal })
         loss = error
         continue
       }
@@ -123,6 +134,7 @@ async function publish(started: Attempt, options: PipelineOptions): Promise<void
       signal,
     })
     await copySnapshot({ rows, writer, progress, lsn, onCommit: common.onCommit })
+    await keys?.close()
     reader.close()
     logger.info({ lsn: formatLsn(lsn), tables: reader.tables.length }, 'snapshot complete')
     options.onSnapshotComplete()

@@ -82,7 +82,8 @@ export function resume(
   }
   const interrupted = state.snapshot === 'running' || state.snapshot === 'again'
   if (interrupted) logger.warn({}, 'the snapshot was interrupted: it is published again from the start, at a new LSN')
-  const snapshot = interrupted && options.snapshot === 'none' ? 'none' : state.snapshot
+  const given = state.snapshot === 'running' && options.snapshot === 'none' ? 'none' : state.snapshot
+  const snapshot = found.loss === null ? given : 'again'
   return keep({ ...state, ...here, snapshot })
 }
 

@@ -170,7 +170,10 @@ describe('a pipeline that has run is refused', () => {
 
   it('where its slot is gone', async () => {
     await database.query(`select pg_drop_replication_slot('${database.name}')`)
-    expect(await refusal()).toMatchObject({ code: 'SLOT_MISSING', hint: expect.stringContaining('evert drop') })
+    expect(await refusal()).toMatchObject({
+      code: 'SLOT_MISSING',
+      hint: expect.stringContaining('--on-loss resnapshot'),
+    })
     expect(await slots()).toEqual([])
   })
 

@@ -43,7 +43,7 @@ export const COMMANDS: readonly Command[] = [
   {
     name: 'drop',
     summary: 'remove slot, publication and progress (and the topics), after showing what would go',
-    prose: `What it would remove is shown first; it asks on a terminal, and elsewhere does nothing without --yes. A slot in use is not dropped: stop its evert first. With --log the progress in the log goes too, so that the next evert run of that name starts with a new snapshot.`,
+    prose: `What it would remove is shown first; it asks on a terminal, and elsewhere does nothing without --yes. A slot in use is not dropped: stop its evert first. With --log the progress in the log goes too, and with --topics the events: then the next evert run of that name starts over. Where the topics stay, it is refused without --on-loss resnapshot, since nothing says how far they go.`,
     examples: ['evert drop --source postgres://localhost/shop --log kafka://localhost:9092 --topics --yes'],
     load: async () => (await import('./drop.js')).drop,
   },

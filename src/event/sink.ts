@@ -48,6 +48,8 @@ export interface RecordSink {
   topic(request: TopicRequest): SinkTopic | Promise<SinkTopic>
   /** Appends to the partition that the key chooses (murmur2, as Java's default partitioner). A null key goes to partition 0. */
   append(topic: SinkTopic, record: EncodedRecord): void
+  /** Told of a record that is not appended because it is too large for its topic. */
+  skipped?(topic: SinkTopic, record: EncodedRecord): void
   /** Appends a copy to every partition of the topic, so that each partition's order is true. */
   appendToAll(topic: SinkTopic, record: EncodedRecord): void
 }

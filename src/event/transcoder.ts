@@ -306,6 +306,7 @@ export class Transcoder {
       position: { commitLsn: this.#stamp.commitLsn, ordinal: this.#stamp.ordinal - 1 },
     }
     if (!this.#largeValues.omit || !omitLargest(table, row, old)) {
+      this.#sink.skipped?.(table.topic, record)
       this.#largeValues.onSkip(tooLarge)
       return true
     }

@@ -50,7 +50,7 @@ export function replicationError(error: ServerError, slot: string): EvertError {
   if (error.code === '42704' && /publication/.test(error.message)) {
     return new EvertError('PUBLICATION_MISSING', {
       message,
-      hint: 'a publication must exist at every point of the stream that is read; evert drop starts over, with a new snapshot',
+      hint: 'a publication must exist at every point of the stream that is read; evert drop --topics, then evert run, starts over',
     })
   }
   if (error.code === '42501')

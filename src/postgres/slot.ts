@@ -138,7 +138,13 @@ function slotError(error: unknown, name: string): unknown {
 }
 
 export async function dropSlot(connection: Connection, name: string): Promise<void> {
-  await connection.query(sql('slot-drop', { slot: name }))
+  try {
+    await connection.query(sql('slot-drop', { slot: name }))
+  } catch (error) {
+    if (sqlState(error) === '42704') return // somebody else was faster
+    if (sqlState(error) !== '55006') throw error
+    throw new EvertError('SLOT_ACTIVE', { message: `slot "${name}" is in use by another process`, cause: error })
+  }
 }
 
 /** `pid 123 (evert, from 10.0.0.5, since 2026-03-01 12:00:00+00)`, as far as the role may see it. */

@@ -54,15 +54,20 @@ export class SnapshotReader {
     const socket = new CopySocket()
     const { signal, snapshotName, patterns } = options
     const connection = await connect(options.connection, { kind: 'ordinary', signal, rawSocket: () => socket.plain })
-    await connection.query('begin transaction isolation level repeatable read read only')
-    await connection.query(`set transaction snapshot ${quoteLiteral(snapshotName)}`)
-    // A row-level security policy would leave rows out without a word; like this it is an error.
-    await connection.query('set local row_security = off')
-    const published = await publishedTables(connection, options.publication)
-    const tables = published.filter(({ relation }) => patterns.matches(relation.schema, relation.table))
-    const [now] = await connection.query(sql('now'))
-    const found = { tables, timeUs: BigInt(now?.['us'] ?? 0) }
-    return new SnapshotReader(socket, new CopyRows(socket, connection), found)
+    try {
+      await connection.query('begin transaction isolation level repeatable read read only')
+      await connection.query(`set transaction snapshot ${quoteLiteral(snapshotName)}`)
+      // A row-level security policy would leave rows out without a word; like this it is an error.
+      await connection.query('set local row_security = off')
+      const published = await publishedTables(connection, options.publication)
+      const tables = published.filter(({ relation }) => patterns.matches(relation.schema, relation.table))
+      const [now] = await connection.query(sql('now'))
+      const found = { tables, timeUs: BigInt(now?.['us'] ?? 0) }
+      return new SnapshotReader(socket, new CopyRows(socket, connection), found)
+    } catch (error) {
+      connection.socket.destroy()
+      throw error
+    }
   }
 
   /**
@@ -105,6 +110,7 @@ export class SnapshotReader {
     signal.throwIfAborted()
     options.onRows(table, rows)
     for (const key of options.gone(compiled.topic.name)) {
+      if (!isKeyOf(compiled, key)) continue
       transcoder.deleteKey(compiled, high, low, key)
       if (sink.bytes >= options.batchBytes) yield options.cut()
     }
@@ -113,6 +119,13 @@ export class SnapshotReader {
   close(): void {
     this.#socket.destroy()
   }
+}
+
+/** Keys of other columns are of a shape that the table had before: whether their rows are gone cannot be told by them. */
+function isKeyOf({ relation, keyColumns }: CompiledTable, key: Buffer): boolean {
+  const names = keyColumns.map((column) => relation.columns[column]?.name)
+  const found = Object.keys(JSON.parse(key.toString()) as object)
+  return found.length === names.length && found.every((name) => names.includes(name))
 }
 
 /** The columns and rows that the publication publishes, and no others; of a parent table only its own rows. */

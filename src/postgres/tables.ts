@@ -84,7 +84,7 @@ export class Tables {
       const table = `"${relation.schema}"."${relation.table}"`
       throw new EvertError('KEY_UNKNOWN', {
         message: `table ${table} has REPLICA IDENTITY FULL, and at this point of the stream its primary key had other columns than it has now`,
-        hint: `leave it out (--tables '*,!${relation.schema}.${relation.table}'), or evert drop, then evert run, starts over with a new snapshot`,
+        hint: `leave it out (--tables '*,!${relation.schema}.${relation.table}'), or evert drop --topics, then evert run, starts over with a new snapshot`,
       })
     }
     return { ...relation, columns: relation.columns.map((column) => ({ ...column, key: key.includes(column.name) })) }

@@ -170,6 +170,35 @@ describe('a loss is said, and mended where that is asked for:', () => {
     await requireMended('SLOT_LOST')
   })
 
+  it('the slot, while another process stands by: it does not mend again what is mended', async () => {
+    await published()
+    await database.query(`select pg_drop_replication_slot('${database.name}')`)
+    await changeUnseen()
+    const run = ['run', '--source', database.url, '--log', directory, '--on-loss', 'resnapshot']
+    const [one, other] = [startCli(run), startCli(run)]
+    const first = await Promise.race([
+      one.says('"streaming"').then(() => one),
+      other.says('"streaming"').then(() => other),
+    ])
+    const second = first === one ? other : one
+    await second.says('standing by')
+    await confirmed()
+    first.process.kill('SIGKILL')
+    await database.query('update item set n = n + 10 where id = 31')
+    await second.says('"streaming"')
+    await confirmed()
+    second.process.kill('SIGTERM')
+    expect(await second.ended).toMatchObject({ code: 0 })
+    const log = await openLog()
+    const changes = (await readAll(log, `${database.name}.public.item`)).filter(
+      ({ value }) =>
+        value !== null && JSON.parse(String(value)).op === 'u' && JSON.parse(String(value)).after.id === 31,
+    )
+    await log.close()
+    // As a change, which a second snapshot would not have.
+    expect(changes.length).toBe(2)
+  })
+
   it('the progress in the log cannot be read', async () => {
     await published()
     await changeUnseen()

@@ -28,7 +28,7 @@ const SEND = `      await this.#producer.send(batches)
       if (progress !== null) await this.#producer.end(true)`
 const FENCE = `        await producer.init()
         await endLeftOver({ cluster, producer, name })
-        const progress = await entriesOf({ name, signal })`
+        const entries = await entriesOf({ name, signal })`
 const FAILED = `        broken.add(key)
         undelivered.add(entry)`
 
@@ -149,7 +149,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'reads the progress before it fences',
     file: LOG,
-    changes: [[FENCE, 'const progress = await entriesOf({ name, signal })\nawait producer.init()']],
+    changes: [[FENCE, 'const entries = await entriesOf({ name, signal })\nawait producer.init()']],
   },
   {
     name: 'goes on with the producer of before, and so aborts nothing',

@@ -20,7 +20,7 @@ import {
   progressTopic,
 } from './topics.js'
 import { leftOpen } from './end-offsets.js'
-import { RememberedTopics, requireRemembered } from './remembered.js'
+import { isOfLog, RememberedTopics, requireRemembered } from './remembered.js'
 import { type OnDelivered, TransactionalProducer } from './transactional-producer.js'
 
 /** `connect` makes a client of the cluster. Errors: LOG_UNREACHABLE, LOG_TLS, LOG_AUTHENTICATION, COMPRESSION_MISSING. */
@@ -59,6 +59,9 @@ export async function openKafkaLog(options: KafkaOptions, connect = (): Cluster 
     return entries
   }
 
+  const readEntries = async (request: { name: string; signal: AbortSignal }): Promise<Progress> =>
+    (await exists(cluster, progressTopic(request.name))) ? await entriesOf(request) : new Map()
+
   const log: Log = {
     async openWriter({ name, signal, accept = false }) {
       if (!(await exists(cluster, progressTopic(name)))) await createProgressTopic(cluster, name)
@@ -72,29 +75,27 @@ export async function openKafkaLog(options: KafkaOptions, connect = (): Cluster 
         })
         await producer.init()
         await endLeftOver({ cluster, producer, name })
-        const progress = await entriesOf({ name, signal })
-        const remembered = new RememberedTopics(progress)
+        const entries = await entriesOf({ name, signal })
+        const remembered = new RememberedTopics(entries)
         if (accept) await remembered.accept(cluster)
         onDelivered = (topic, partition, end) => remembered.delivered(topic, cluster.topicId(topic), partition, end)
-        return new KafkaWriter({ cluster, producer, codec, name, progress, remembered, grace })
+        return new KafkaWriter({ cluster, producer, codec, name, progress: ofPipeline(entries), remembered, grace })
       } catch (error) {
         grace.end()
         throw error
       }
     },
     async requireWhole({ name, topics, signal }) {
-      const progress = await log.readProgress({ name, signal })
+      const entries = await readEntries({ name, signal })
       const settled = async (): Promise<Progress> => {
         const writer = await log.openWriter({ name, signal })
         await writer.close()
         return writer.progress
       }
-      await requireProgress(log, { name, progress, settled, topics, signal })
-      await requireRemembered(cluster, { progress, topics })
+      await requireProgress(log, { name, progress: ofPipeline(entries), settled, topics, signal })
+      await requireRemembered(cluster, { entries, topics })
     },
-    async readProgress(request) {
-      return (await exists(cluster, progressTopic(request.name))) ? await entriesOf(request) : new Map()
-    },
+    readProgress: async (request) => ofPipeline(await readEntries(request)),
     pipelines: () => listPipelines(cluster),
     async topics(prefix) {
       const progress = new Set((await listPipelines(cluster)).map(progressTopic))
@@ -160,11 +161,22 @@ async function endLeftOver(of: {
   readonly name: string
 }): Promise<void> {
   const { cluster, producer, name } = of
-  const topics = (await cluster.listTopics()).map((topic) => topic.name).filter((topic) => topic.startsWith(`${name}.`))
+  const topics = (await cluster.listTopics()).map((topic) => topic.name).filter((topic) => isTopicOf(name, topic))
   const partitions = await leftOpen(cluster, topics)
   if (partitions.length === 0) return
   await producer.abortIn(partitions)
   cluster.options.logger.warn({ partitions: partitions.length }, 'a log transaction was left open: it is aborted')
+}
+
+/** A pipeline's own: of a schema and a table, or one of those beside them. */
+function isTopicOf(name: string, topic: string): boolean {
+  const [first, second = '', ...more] = topic.split('.')
+  if (first !== name) return false
+  return more.length === 1 || (more.length === 0 && ['message', 'schema', 'notification', 'progress'].includes(second))
+}
+
+function ofPipeline(entries: Progress): Progress {
+  return new Map([...entries].filter(([entry]) => !isOfLog(entry)))
 }
 
 async function exists(cluster: Cluster, topic: string): Promise<boolean> {

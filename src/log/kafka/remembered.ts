@@ -8,7 +8,7 @@ import type { Progress } from '../log.js'
 import type { Cluster } from './cluster.js'
 import { ANY_RECORD, endOffsets } from './end-offsets.js'
 
-const ENTRY = 'topic/'
+const ENTRY = 'log/topic/'
 /** Written with a commit, but no more often: what was written in the last second before a crash may be missing unnoticed. */
 const PERIOD_MS = 1000
 
@@ -26,16 +26,18 @@ export class RememberedTopics {
   readonly #changed = new Set<string>()
   #writtenMs = 0
 
-  constructor(progress: Progress) {
-    for (const [name, written] of readEntries(progress)) this.#topics.set(name, written)
+  constructor(entries: Progress) {
+    for (const [name, written] of readEntries(entries)) this.#topics.set(name, written)
   }
 
   delivered(topic: string, id: string | null, partition: number, end: bigint): void {
     const known = this.#topics.get(topic)
-    const ends = known?.id === id ? known.ends : []
+    // While a leader is looked for the id may not be known.
+    const same = known !== undefined && (id === null || known.id === null || known.id === id)
+    const ends = same ? known.ends : []
     while (ends.length <= partition) ends.push(null)
     ends[partition] = Number(end)
-    if (known?.id !== id) this.#topics.set(topic, { id, ends })
+    this.#topics.set(topic, { id: id ?? (same ? known.id : null), ends })
     this.#changed.add(topic)
   }
 
@@ -65,25 +67,48 @@ export class RememberedTopics {
   }
 }
 
-function readEntries(progress: Progress): [string, Written][] {
-  return [...progress]
-    .filter(([entry]) => entry.startsWith(ENTRY))
-    .map(([entry, value]) => [entry.slice(ENTRY.length), stored.parse(JSON.parse(value.toString()))])
+/** What is kept for the log itself, and is nobody's else. */
+export function isOfLog(entry: string): boolean {
+  return entry.startsWith(ENTRY)
+}
+
+/** What cannot be read says nothing. */
+function readEntries(entries: Progress): [string, Written][] {
+  return [...entries]
+    .filter(([entry]) => isOfLog(entry))
+    .flatMap(([entry, value]): [string, Written][] => {
+      const written = readEntry(value.toString())
+      return written === null ? [] : [[entry.slice(ENTRY.length), written]]
+    })
+}
+
+function readEntry(text: string): Written | null {
+  try {
+    return stored.parse(JSON.parse(text))
+  } catch {
+    return null
+  }
 }
 
 /** Errors: TOPIC_LOST, TOPIC_REPLACED, TOPIC_TRUNCATED. */
 export async function requireRemembered(
   cluster: Cluster,
-  { progress, topics }: { readonly progress: Progress; readonly topics: readonly string[] },
+  { entries, topics }: { readonly entries: Progress; readonly topics: readonly string[] },
 ): Promise<void> {
   const asked = new Set(topics)
-  const remembered = readEntries(progress).filter(
+  const remembered = readEntries(entries).filter(
     ([name, { ends }]) => asked.has(name) && ends.some((end) => end !== null && end > 0),
   )
   if (remembered.length === 0) return
   const there = new Map((await cluster.listTopics()).map((topic) => [topic.name, topic]))
   for (const [name, { id }] of remembered) {
     const topic = there.get(name)
+    // A list leaves out what we may not see; asked by name, the cluster says so.
+    if (
+      topic === undefined &&
+      (await cluster.retry({ object: `topic "${name}"`, topic: name }, () => cluster.refresh(name))) !== null
+    )
+      continue
     if (topic === undefined) throw lost('TOPIC_LOST', `topic "${name}" was written by this pipeline, and is gone`)
     if (id !== null && topic.id !== null && topic.id !== id)
       throw lost('TOPIC_REPLACED', `topic "${name}" was written by this pipeline, then deleted and created again`)
