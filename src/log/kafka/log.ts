@@ -99,7 +99,9 @@ export async function openKafkaLog(options: KafkaOptions, connect = (): Cluster 
     pipelines: () => listPipelines(cluster),
     async topics(prefix) {
       const progress = new Set((await listPipelines(cluster)).map(progressTopic))
-      const topics = (await cluster.listTopics()).filter(({ name }) => name.startsWith(prefix) && !progress.has(name))
+      const topics = (await cluster.listTopics())
+        .filter(({ name }) => name.startsWith(prefix) && !progress.has(name))
+        .map(({ name, partitions }) => ({ name, partitions }))
       return topics.toSorted((a, b) => (a.name < b.name ? -1 : 1))
     },
     createTopics: (requests) => createTopics(cluster, requests),
