@@ -169,7 +169,7 @@ async function start(asked: AttemptOptions, closers: Closers): Promise<Attempt> 
   await stream.open()
 
   const writer = closers.add(await log.openWriter({ name, signal, accept: loss !== null }), (w) => w.close())
-  const slot = await requireOwnSlot(options, connection)
+  const slot = await requireOwnSlot(options, at)
   const progress = resume(options, { identity, slot, created, writer, loss })
   const wanted = progress.state.snapshot === 'running' || progress.state.snapshot === 'again'
   if (wanted && created === null) requireSelect(tables, server.role)

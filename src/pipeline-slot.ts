@@ -148,11 +148,19 @@ export async function sayWhatIsWaitedFor<T>(
   }
 }
 
-/** The slot again, now that nobody else can move it. Errors: SLOT_MISSING, SLOT_FOREIGN, SLOT_LOST. */
-export async function requireOwnSlot(options: SlotOptions, connection: Connection): Promise<Slot> {
+/**
+ * The slot again, now that nobody else can move it; unless we were frozen since, and it is another's. Errors: SLOT_ACTIVE, SLOT_MISSING,
+ * SLOT_FOREIGN, SLOT_LOST.
+ */
+export async function requireOwnSlot(
+  options: SlotOptions,
+  { connection, replication }: Pick<CreateOptions, 'connection' | 'replication'>,
+): Promise<Slot> {
   const slot = await inspectSlot(connection, options.slot)
   if (slot === null)
     throw new EvertError('SLOT_MISSING', { message: `slot "${options.slot}" was dropped while it was in use` })
   requireSlot(slot, options.connection.database)
+  if (slot.activePid !== replication.processId)
+    throw new EvertError('SLOT_ACTIVE', { message: `slot "${options.slot}" was lost to another process` })
   return slot
 }

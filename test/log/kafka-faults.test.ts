@@ -29,7 +29,7 @@ const closers: (() => Promise<void>)[] = []
 
 beforeEach(() => {
   name = uniqueName('pipeline')
-  topic = uniqueName('topic')
+  topic = `${name}.public.item`
 })
 
 afterEach(async () => {
