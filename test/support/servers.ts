@@ -24,6 +24,8 @@ export function uniqueName(prefix: string): string {
   return `${prefix}_${randomBytes(4).toString('hex')}`
 }
 
+const KILLED_MS = 5000
+
 export interface TestDatabase {
   readonly name: string
   readonly url: string
@@ -57,7 +59,14 @@ export async function freshDatabase(serverUrl = testPostgres()): Promise<TestDat
     },
     async drop() {
       for (const client of clients) await client.end().catch(() => undefined)
-      const used = await admin.query(`select slot_name from pg_replication_slots where database = '${name}' and active`)
+      const inUse = `select slot_name from pg_replication_slots where database = '${name}' and active`
+      let used = await admin.query(inUse)
+      // The server takes a moment to see that a process was killed; one that was left running stays.
+      const untilMs = performance.now() + KILLED_MS
+      while (used.rowCount !== 0 && performance.now() < untilMs) {
+        await new Promise((resolve) => setTimeout(resolve, 50))
+        used = await admin.query(inUse)
+      }
       await admin.query(
         `select pg_terminate_backend(active_pid) from pg_replication_slots where database = '${name}' and active`,
       )
