@@ -116,6 +116,8 @@ export async function requireRemembered(
   const names = remembered.map(([name]) => name)
   const ends = await endOffsets(cluster, names, ANY_RECORD)
   for (const [name, written] of remembered) {
+    // The list that was asked last did not have it, which was there a moment ago.
+    if (!ends.has(name)) continue
     for (const [partition, end] of written.ends.entries()) {
       const found = ends.get(name)?.[partition] ?? 0n
       if (end === null || found >= BigInt(end)) continue
