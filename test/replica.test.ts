@@ -65,11 +65,13 @@ it(`a replica built from the log equals its source (EVERT_TEST_SEED=${SEED})`, a
   expect(await pipeline.stop()).toBeUndefined()
 
   const log = await openLog()
-  const values = async (prefix: string): Promise<string[]> =>
-    (await readAll(log, prefix)).filter(({ value }) => value !== null).map(({ value }) => String(value))
+  const shapes = await readAll(log, `${source.name}.schema`)
   const client = await replica.client()
-  const applier = new Applier(client, await values(`${source.name}.schema`))
-  await applier.apply(await values(`${source.name}.public.`))
+  const applier = new Applier(
+    client,
+    shapes.map(({ value }) => String(value)),
+  )
+  await applier.apply(await readAll(log, `${source.name}.public.`))
   await log.close()
   await replica.query('create extension dblink')
   for (const table of TABLES) await requireEqual(source, replica, table)

@@ -8,10 +8,16 @@ interface Event {
   readonly op: string
   readonly before: Row | null
   readonly after: Row | null
+  readonly unchanged?: readonly string[]
   readonly source: { readonly schema: string; readonly table: string; readonly position: string }
 }
 type Json = string | number | boolean | null | readonly Json[] | { readonly [name: string]: Json }
 type Row = Readonly<Record<string, Json>>
+
+interface Published {
+  readonly value: Buffer | null
+  readonly headers: readonly { readonly key: string; readonly value: Buffer }[]
+}
 
 interface Shape {
   readonly schema: string
@@ -27,6 +33,8 @@ export class Applier {
   readonly #client: pg.Client
   readonly #shapes: Shape[]
   readonly #current = new Map<string, Shape>()
+  /** Rows that are between their old key and their new one, by the old one. */
+  readonly #moved = new Map<string, Readonly<Record<string, string | null>>>()
 
   /** Shapes as they stand on the schema topic, in any order. */
   constructor(client: pg.Client, shapes: readonly string[]) {
@@ -36,12 +44,19 @@ export class Applier {
       .toSorted((a, b) => (a.position < b.position ? -1 : 1))
   }
 
-  /** Events of all tables, in the order of their positions. */
-  async apply(events: readonly string[]): Promise<void> {
-    const parsed = events.map((text) => JSON.parse(text) as Event)
-    for (const event of parsed.toSorted((a, b) => (a.source.position < b.source.position ? -1 : 1))) {
+  /** The events of all tables, in any order; tombstones may be among them. */
+  async apply(records: readonly Published[]): Promise<void> {
+    const parsed = records.flatMap(({ value, headers }) =>
+      value === null ? [] : [{ event: JSON.parse(String(value)) as Event, headers }],
+    )
+    const position = ({ event }: (typeof parsed)[number]): string => event.source.position
+    for (const { event, headers } of parsed.toSorted((a, b) => (position(a) < position(b) ? -1 : 1))) {
+      const header = (name: string): string | null => {
+        const found = headers.find(({ key }) => key === name)
+        return found === undefined ? null : String(found.value)
+      }
       await this.#reshape(event)
-      await this.#one(event)
+      await this.#one(event, header('evert.oldkey'), header('evert.newkey'))
     }
   }
 
@@ -72,7 +87,11 @@ export class Applier {
     }
   }
 
-  async #one({ op, before, after, source }: Event): Promise<void> {
+  async #one(
+    { op, before, after, unchanged = [], source }: Event,
+    oldKey: string | null,
+    newKey: string | null,
+  ): Promise<void> {
     const table = `${quote(source.schema)}.${quote(source.table)}`
     const shape = this.#current.get(table)
     if (shape === undefined) return
@@ -83,7 +102,13 @@ export class Applier {
       case 'c':
       case 'r': {
         const values = names.map((name) => this.#literal(shape, name, after?.[name] ?? null))
-        await this.#client.query(`insert into ${table} (${names.map(quote).join(', ')}) values (${values.join(', ')})`)
+        // Under its new key a row keeps what Postgres did not send.
+        const kept = unchanged.length === 0 ? null : this.#moved.get(`${table} ${oldKey}`)
+        if (kept === undefined) throw new Error(`an insert into ${table} leaves out ${String(unchanged)}`)
+        const all = [...names, ...unchanged].map(quote).join(', ')
+        const texts = unchanged.map((name) => kept?.[name] ?? null)
+        const places = unchanged.map((name, i) => `$${i + 1}::text::${typeOf(shape, name)}`)
+        await this.#client.query(`insert into ${table} (${all}) values (${[...values, ...places].join(', ')})`, texts)
         break
       }
       case 'u': {
@@ -93,8 +118,10 @@ export class Applier {
         break
       }
       case 'd': {
-        const result = await this.#client.query(`delete from ${table} where ${where(before ?? {})}`)
+        const texts = shape.columns.map(({ name }) => `${quote(name)}::text`).join(', ')
+        const result = await this.#client.query(`delete from ${table} where ${where(before ?? {})} returning ${texts}`)
         if (result.rowCount !== 1) throw new Error(`a delete from ${table} found ${result.rowCount} rows`)
+        if (newKey !== null) this.#moved.set(`${table} ${JSON.stringify(before)}`, result.rows[0])
         break
       }
       case 't':
@@ -106,12 +133,16 @@ export class Applier {
   }
 
   #literal(shape: Shape, name: string, value: Json): string {
-    const type = shape.columns.find((column) => column.name === name)?.type ?? 'text'
+    const type = typeOf(shape, name)
     if (value === null) return 'null'
     if (type === 'bytea') return `decode('${String(value)}', 'base64')`
     const text = Array.isArray(value) ? arrayLiteral(value as readonly Json[]) : String(value)
     return ` E'${text.replaceAll('\\', '\\\\').replaceAll("'", "''")}'::${type}`
   }
+}
+
+function typeOf(shape: Shape, name: string): string {
+  return shape.columns.find((column) => column.name === name)?.type ?? 'text'
 }
 
 function arrayLiteral(items: readonly Json[]): string {

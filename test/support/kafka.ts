@@ -78,7 +78,7 @@ export async function startKafka(
     bootstrap: brokers.map(({ port }) => `127.0.0.1:${port}`).join(','),
     brokers,
     async tool(mainClass, parameters) {
-      const { stdout } = await execFileAsync('java', ['-cp', `${jars}/*`, mainClass, ...parameters])
+      const { stdout } = await execFileAsync('java', ['-cp', jars, mainClass, ...parameters])
       return stdout
     },
     async stop() {
