@@ -1,11 +1,12 @@
 -- The tables of a publication with the columns that are in its stream. A column is `key` where the event's key has it: of the
 -- primary key or the replica identity's index; under REPLICA IDENTITY FULL of the primary key; under NOTHING none is.
 -- Generated columns are in the stream only from Postgres 18 on, and there only when the publication says so.
+-- `blocks` is the length of its longest heap, null where something of it is not in a heap.
 -- `obstacle` is what keeps the role from reading all rows: no right on the schema, none on the table, or row-level security.
 -- Run by: init, run. Variables: publication. Oldest Postgres: 14.
 select c.oid, p.schemaname as schema, p.tablename as table, c.relkind, c.relreplident,
        to_jsonb(p) ->> 'rowfilter' as row_filter,
-       size.estimated_rows, size.bytes,
+       size.estimated_rows, size.bytes, size.heap_bytes, size.blocks,
        case when not has_schema_privilege(n.oid, 'usage') then 'schema'
             when not has_table_privilege(c.oid, 'select')
                  and (published.refused or to_jsonb(p) ->> 'rowfilter' is not null) then 'table'
@@ -32,8 +33,12 @@ select c.oid, p.schemaname as schema, p.tablename as table, c.relkind, c.relrepl
           and (to_jsonb(p) -> 'attnames' is null or to_jsonb(p) -> 'attnames' ? a.attname)) published
  cross join lateral (
        select coalesce(sum(greatest(stored.reltuples, 0)), 0)::bigint as estimated_rows,
-              coalesce(sum(pg_table_size(stored.oid)), 0) as bytes
+              coalesce(sum(pg_table_size(stored.oid)), 0) as bytes,
+              coalesce(sum(pg_relation_size(stored.oid)), 0) as heap_bytes,
+              case when bool_and(coalesce(method.amname = 'heap', false))
+                   then max(pg_relation_size(stored.oid)) / current_setting('block_size')::int end as blocks
          from (select c.oid where c.relkind = 'r' union select relid from pg_partition_tree(c.oid) where isleaf) leaf
-         join pg_class stored on stored.oid = leaf.oid) size
+         join pg_class stored on stored.oid = leaf.oid
+         left join pg_am method on method.oid = stored.relam) size
  where p.pubname = :'publication'
  order by 2, 3

@@ -37,7 +37,7 @@ import {
 import { lastLsn, progressOrNull, requireBeyond, tableTopics, tellGap } from './loss.js'
 import { KeySet } from './key-set.js'
 import { type OnLoss, resume } from './resume.js'
-import { SnapshotReader } from './postgres/snapshot.js'
+import { Snapshot } from './postgres/snapshot.js'
 import type { TablePatterns } from './postgres/table-patterns.js'
 import type { RelationMemory } from './postgres/tables.js'
 import type { ProgressKeeper } from './progress.js'
@@ -51,6 +51,8 @@ export interface PipelineOptions {
   /** Opened anew by every attempt. */
   readonly openLog: () => Promise<Log>
   readonly snapshot: 'initial' | 'none'
+  /** How many connections read a snapshot at a time, at most. */
+  readonly readers: number
   readonly onLoss: OnLoss
   readonly limits: BatchLimits
   readonly values: ValueOptions
@@ -82,7 +84,7 @@ export interface Attempt {
   readonly relations: RelationMemory
   /** A snapshot that is to be published when the stream has reached its LSN. */
   readonly snapshot: {
-    readonly reader: SnapshotReader
+    readonly reader: Snapshot
     readonly lsn: Lsn
   } | null
   /** What the log holds rows of, where a snapshot is to tell which are gone: asked for when nothing but the snapshot is left to publish. */
@@ -157,7 +159,7 @@ async function start(asked: AttemptOptions, closers: Closers): Promise<Attempt> 
   const identity = await identifySystem(replication)
   const at = { connection, replication, identity, log, tables, server }
   const created = loss === null ? await createMissingSlot(options, at) : await mend({ ...options, loss }, at)
-  const reader = created === null ? null : await adopt(options, created.snapshotName, closers)
+  const reader = created === null ? null : await adopt(options, { ...at, closers }, created.snapshotName)
   const stream = closers.add(
     new ReplicationStream(socket, replication, {
       ...options,
@@ -302,11 +304,11 @@ async function openReplication(
 
 async function adopt(
   options: PipelineOptions,
+  { connection, closers }: { readonly connection: Connection; readonly closers: Closers },
   snapshotName: string | null,
-  closers: Closers,
-): Promise<SnapshotReader | null> {
+): Promise<Snapshot | null> {
   if (snapshotName === null) return null
-  return closers.add(await SnapshotReader.open({ ...options, snapshotName }), (r) => r.close())
+  return closers.add(await Snapshot.open({ ...options, now: connection, snapshotName }), (r) => r.close())
 }
 
 /**
@@ -319,7 +321,7 @@ async function openSnapshot(
     readonly connection: Connection
     readonly server: Server
     readonly closers: Closers
-    readonly reader: SnapshotReader | null
+    readonly reader: Snapshot | null
     readonly created: CreatedSlot | null
   },
 ): Promise<Attempt['snapshot']> {
@@ -333,7 +335,7 @@ async function openSnapshot(
     const slot = { name, temporary: true, exportSnapshot: true, failover: false }
     const creation = createSlot(replication, slot)
     const { consistentPoint, snapshotName } = await sayWhatIsWaitedFor(options, { ...at, replication }, creation)
-    const reader = await adopt(options, snapshotName, at.closers)
+    const reader = await adopt(options, at, snapshotName)
     if (reader === null)
       throw new EvertError('PROTOCOL', { message: 'the server exported no snapshot with its temporary slot' })
     options.onSnapshotStart(reader.tables)

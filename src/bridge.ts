@@ -58,7 +58,15 @@ export async function copySnapshot(options: {
     await writer.append(filled, progress.at(endLsn, state))
     options.onCommit({ records, bytes, endLsn })
   }
-  for await (const filled of rows) await append(filled, running)
+  const filled = rows[Symbol.asyncIterator]()
+  for (let next = await filled.next(); next.done !== true;) {
+    const appended = append(next.value, running)
+    // While one commits, the next fills.
+    const following = filled.next()
+    following.catch(() => undefined) // the log's error counts first
+    await appended
+    next = await following
+  }
   await append(cutBoth(options), 'complete')
 }
 

@@ -93,6 +93,15 @@ export const OPTIONS = [
       'It counts at the first start only. Until the snapshot is in the log, Postgres keeps the WAL that is written meanwhile.',
   },
   {
+    name: 'readers',
+    commands: ['run'],
+    value: 'number',
+    schema: whole(1, 64),
+    help: 'connections that read a snapshot at a time (default: number of cores)',
+    prose:
+      'They share one snapshot; large tables are split among them. Each is a connection of its own, for as long as the snapshot takes.',
+  },
+  {
     name: 'on-loss',
     commands: ['run'],
     value: 'stop | resnapshot',

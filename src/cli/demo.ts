@@ -154,6 +154,7 @@ function startBridge({ config, logger, openLog, name, url }: Play): Bridge {
       endLsn = committed.endLsn
       look()
     },
+    readers: 1,
     onSnapshotStart: () => undefined,
     onSnapshotRows: () => undefined,
     onSnapshotComplete: () => undefined,

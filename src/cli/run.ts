@@ -1,4 +1,5 @@
 /** evert run: the daemon. */
+import { availableParallelism } from 'node:os'
 import { runPipeline } from '../pipeline.js'
 import { tablePatterns } from '../postgres/table-patterns.js'
 import type { RunCommand } from './command.js'
@@ -16,6 +17,7 @@ export const run: RunCommand = async ({ config, logger, signal }) => {
     patterns: tablePatterns(config.tables ?? '*'),
     openLog,
     snapshot: config.snapshot ?? 'initial',
+    readers: config.readers ?? availableParallelism(),
     onLoss: config['on-loss'] ?? 'stop',
     limits: { bytes: config['batch-bytes'] ?? 0, ageMs: config['batch-age'] ?? 0 },
     values: valueOptions(config),

@@ -16,6 +16,10 @@ export interface PublishedTable {
   readonly estimatedRows: number
   /** On disk, with what is TOASTed. */
   readonly bytes: number
+  /** Of its rows alone. */
+  readonly heapBytes: number
+  /** Of its longest heap; null where something of it is not in a heap, which ctids number. */
+  readonly blocks: number | null
   /** What keeps the role from reading all rows: no USAGE on the schema, no SELECT, row-level security. */
   readonly obstacle: Obstacle | null
   /** False where Postgres refuses updates and deletes, because nothing would say which row they mean. */
@@ -44,6 +48,8 @@ export async function publishedTables(connection: Connection, publication: strin
     rowFilter: row['row_filter'] ?? null,
     estimatedRows: Number(row['estimated_rows']),
     bytes: Number(row['bytes']),
+    heapBytes: Number(row['heap_bytes']),
+    blocks: row['blocks'] === null ? null : Number(row['blocks']),
     obstacle: obstacle.parse(row['obstacle']),
     identifiable: row['identifiable'] === 't',
   }))

@@ -1,12 +1,19 @@
-/** Snapshot: the rows of the published tables, as they were at one LSN, into the sink as `r` events. */
+/**
+ * Snapshot: the rows of the published tables, as they were at one LSN, into the sink as `r` events. Several readers share it, each with a
+ * connection of its own.
+ */
+import { EvertError } from '../base/errors.js'
 import { type Lsn, toLsn } from '../event/lsn.js'
 import type { CompiledTable } from '../event/table.js'
 import { Transcoder } from '../event/transcoder.js'
 import { type PublishedTable, publishedTables, qualifiedName } from './catalog.js'
-import { connect } from './connection.js'
+import { type Connection, connect } from './connection.js'
+import { sqlState } from './connection-error.js'
 import type { ConnectionOptions } from './connection-options.js'
-import { type CopyRequest, CopyRows } from './copy-rows.js'
+import { CopyRows } from './copy-rows.js'
 import { CopySocket } from './copy-socket.js'
+import { halves, Reading } from './snapshot-reading.js'
+import { type SnapshotUnit, snapshotUnits } from './snapshot-units.js'
 import { quoteIdentifier, quoteLiteral, sql } from './sql.js'
 import type { TablePatterns } from './table-patterns.js'
 import { Tables, type TablesOptions } from './tables.js'
@@ -23,102 +30,159 @@ export interface SnapshotRows<Records> extends TablesOptions {
   readonly signal: AbortSignal
 }
 
-/** A connection that has adopted an exported snapshot: from then on nobody else need hold it. */
-export class SnapshotReader {
-  readonly #socket: CopySocket
-  readonly #copy: CopyRows
+export interface SnapshotOptions {
+  readonly connection: ConnectionOptions
+  /** An ordinary one, which sees the catalog as it is now. */
+  readonly now: Connection
+  readonly snapshotName: string
+  readonly publication: string
+  readonly patterns: TablePatterns
+  /** How many connections read at a time, at most. */
+  readonly readers: number
+  readonly signal: AbortSignal
+}
+
+/** A WAL record begins at a multiple of 8, so none begins in the 7 bytes before another one. */
+const BYTES_BEFORE = 7n
+/** After so many rows the next of those bytes stands for the snapshot, well before an ordinal overflows. */
+const ROWS_A_BYTE = 2 ** 31
+
+/** Connections that have adopted an exported snapshot: from then on nobody else need hold it. */
+export class Snapshot {
+  readonly #sockets: readonly CopySocket[]
+  readonly #readers: readonly CopyRows[]
+  readonly #units: readonly SnapshotUnit[]
   /** As the snapshot sees them: one that came later is in the stream from its first row on. */
   readonly tables: readonly PublishedTable[]
-
   /** Microseconds since 1970, by the server's clock, as commit times are. */
   readonly #timeUs: bigint
+  readonly #closed = new AbortController()
 
   private constructor(
-    socket: CopySocket,
-    copy: CopyRows,
-    found: { readonly tables: readonly PublishedTable[]; readonly timeUs: bigint },
+    adopted: readonly Adopted[],
+    found: { readonly tables: readonly PublishedTable[]; readonly units: readonly SnapshotUnit[]; readonly us: bigint },
   ) {
-    this.#socket = socket
-    this.#copy = copy
+    this.#sockets = adopted.map(({ socket }) => socket)
+    this.#readers = adopted.map(({ socket, connection }) => new CopyRows(socket, connection))
+    this.#units = found.units
     this.tables = found.tables
-    this.#timeUs = found.timeUs
+    this.#timeUs = found.us
   }
 
-  static async open(options: {
-    readonly connection: ConnectionOptions
-    readonly snapshotName: string
-    readonly publication: string
-    readonly patterns: TablePatterns
-    readonly signal: AbortSignal
-  }): Promise<SnapshotReader> {
-    const socket = new CopySocket()
-    const { signal, snapshotName, patterns } = options
-    const connection = await connect(options.connection, { kind: 'ordinary', signal, rawSocket: () => socket.plain })
+  /** Errors: SNAPSHOT_OVERTAKEN, and those of a connection. */
+  static async open(options: SnapshotOptions): Promise<Snapshot> {
+    const adopted = [await adopt(options, options.snapshotName)]
     try {
-      await connection.query('begin transaction isolation level repeatable read read only')
-      await connection.query(`set transaction snapshot ${quoteLiteral(snapshotName)}`)
-      // A row-level security policy would leave rows out without a word; like this it is an error.
-      await connection.query('set local row_security = off')
+      const { connection } = adopted[0]!
       const published = await publishedTables(connection, options.publication)
-      const tables = published.filter(({ relation }) => patterns.matches(relation.schema, relation.table))
+      const tables = published.filter(({ relation }) => options.patterns.matches(relation.schema, relation.table))
+      await hold(connection, options.now, tables)
+      const units = snapshotUnits(tables)
+      const more = Math.min(options.readers, units.length) - 1
+      if (more > 0) {
+        const [exported] = await connection.query('select pg_export_snapshot() as name')
+        const name = exported?.['name'] ?? ''
+        const opening = Array.from({ length: more }, async () => adopted.push(await adopt(options, name)))
+        await Promise.all(opening)
+      }
       const [now] = await connection.query(sql('now'))
-      const found = { tables, timeUs: BigInt(now?.['us'] ?? 0) }
-      return new SnapshotReader(socket, new CopyRows(socket, connection), found)
+      return new Snapshot(adopted, { tables, units, us: BigInt(now?.['us'] ?? 0) })
     } catch (error) {
-      connection.socket.destroy()
+      for (const { connection } of adopted) connection.socket.destroy()
       throw error
     }
   }
 
   /**
-   * Rows of all tables, one table after the other. Their position is the byte before the snapshot's LSN: a transaction's commit
-   * record can start at that LSN itself, and no record starts in the byte before.
+   * Rows of all tables, several tables and parts of tables at a time. Their position is before the snapshot's LSN, and behind whatever
+   * committed before it.
    */
   async *rows<Records>(options: SnapshotRows<Records>): AsyncGenerator<Records> {
-    const transcoder = new Transcoder(options.sink, options.envelope, options.largeValues)
-    transcoder.begin({ commitLsn: toLsn(options.lsn - 1n), timeUs: this.#timeUs, xid: null, snapshot: true })
+    const { sink, batchBytes } = options
+    const signal = AbortSignal.any([options.signal, this.#closed.signal])
+    const transcoder = new Transcoder(sink, options.envelope, options.largeValues)
     const tables = new Tables(options, transcoder)
-    for (const table of this.tables) {
-      const compiled = await tables.open(table.relation)
-      yield* this.#tableRows(options, { table, compiled, transcoder })
-    }
-  }
-
-  async *#tableRows<Records>(
-    options: SnapshotRows<Records>,
-    of: { readonly table: PublishedTable; readonly compiled: CompiledTable; readonly transcoder: Transcoder },
-  ): AsyncGenerator<Records> {
-    const { sink, signal } = options
-    const { table, compiled, transcoder } = of
-    const high = Number(options.lsn >> 32n)
-    const low = Number(options.lsn & 0xffffffffn)
-    let rows = 0
-    const request: CopyRequest = {
-      statement: copyStatement(table),
-      columns: table.relation.columns.length,
-      table: qualifiedName(table.relation),
-      onRow: (row) => {
-        rows++
-        transcoder.snapshotRow(compiled, high, low, row)
-      },
-      full: () => sink.bytes >= options.batchBytes,
-    }
-    for await (const _ of this.#copy.copy(request, signal)) {
-      options.onRows(table, rows)
-      yield options.cut()
+    let commitLsn = options.lsn - BYTES_BEFORE
+    const begin = (): void =>
+      transcoder.begin({ commitLsn: toLsn(commitLsn++), timeUs: this.#timeUs, xid: null, snapshot: true })
+    begin()
+    const full = (): boolean => sink.bytes >= batchBytes
+    const read = new Reading(this.#readers, { ...options, signal, full, units: this.#units, tables, transcoder })
+    try {
+      for (;;) {
+        const next = await read.next()
+        if (next === 'done') break
+        if (next !== 'full') yield* this.#gone(options, next, transcoder)
+        if (full()) yield options.cut()
+        if (transcoder.ordinal > ROWS_A_BYTE) begin()
+        read.goOn()
+      }
+    } finally {
+      read.stop()
     }
     signal.throwIfAborted()
-    options.onRows(table, rows)
-    for (const key of options.gone(compiled.topic.name)) {
-      if (!isKeyOf(compiled, key)) continue
-      transcoder.deleteKey(compiled, high, low, key)
-      if (sink.bytes >= options.batchBytes) yield options.cut()
+  }
+
+  async *#gone<Records>(
+    options: SnapshotRows<Records>,
+    table: CompiledTable,
+    transcoder: Transcoder,
+  ): AsyncGenerator<Records> {
+    const [high, low] = halves(options.lsn)
+    for (const key of options.gone(table.topic.name)) {
+      if (!isKeyOf(table, key)) continue
+      transcoder.deleteKey(table, high, low, key)
+      if (options.sink.bytes >= options.batchBytes) yield options.cut()
     }
   }
 
   close(): void {
-    this.#socket.destroy()
+    this.#closed.abort(new Error('the snapshot was closed'))
+    for (const socket of this.#sockets) socket.destroy()
   }
+}
+
+interface Adopted {
+  readonly socket: CopySocket
+  readonly connection: Connection
+}
+
+async function adopt({ connection: to, signal }: SnapshotOptions, snapshotName: string): Promise<Adopted> {
+  const socket = new CopySocket()
+  const connection = await connect(to, { kind: 'ordinary', signal, rawSocket: () => socket.plain })
+  try {
+    await connection.query('begin transaction isolation level repeatable read read only')
+    await connection.query(`set transaction snapshot ${quoteLiteral(snapshotName)}`)
+    // A row-level security policy would leave rows out without a word; like this it is an error.
+    await connection.query('set local row_security = off')
+    return { socket, connection }
+  } catch (error) {
+    connection.socket.destroy()
+    throw error
+  }
+}
+
+/**
+ * Keeps the tables as they are until the transaction ends, and makes sure that they are still what the snapshot sees: what rewrites one
+ * (ALTER TABLE, TRUNCATE) leaves no rows for a snapshot that is older, and CLUSTER and VACUUM FULL move rows to where another reader looks
+ * for them. LOCK TABLE would ask for a right on the whole table where rights on columns are enough. Error: SNAPSHOT_OVERTAKEN.
+ */
+async function hold(connection: Connection, now: Connection, tables: readonly PublishedTable[]): Promise<void> {
+  for (const { relation, partitioned } of tables) {
+    const columns = relation.columns.slice(0, 1).map(({ name }) => quoteIdentifier(name))
+    const lock = `select ${columns.join()} from ${partitioned ? '' : 'only '}${qualifiedName(relation)} limit 0`
+    await connection.query(lock).catch((error: unknown) => {
+      // Dropped or renamed meanwhile: a table, its schema, or a column.
+      throw /^(42P01|3F000|42703)$/.test(sqlState(error)) ? overtaken(error) : error
+    })
+  }
+  const versions = sql('table-versions', { tables: `{${tables.map(({ relation }) => relation.oid).join()}}` })
+  const [[then], [current]] = [await connection.query(versions), await now.query(versions)]
+  if (then?.['versions'] !== current?.['versions']) throw overtaken()
+}
+
+function overtaken(cause?: unknown): EvertError {
+  return new EvertError('SNAPSHOT_OVERTAKEN', { message: 'a table was altered since the snapshot was taken', cause })
 }
 
 /** Keys of other columns are of a shape that the table had before: whether their rows are gone cannot be told by them. */
@@ -126,12 +190,4 @@ function isKeyOf({ relation, keyColumns }: CompiledTable, key: Buffer): boolean 
   const names = keyColumns.map((column) => relation.columns[column]?.name)
   const found = Object.keys(JSON.parse(key.toString()) as object)
   return found.length === names.length && found.every((name) => names.includes(name))
-}
-
-/** The columns and rows that the publication publishes, and no others; of a parent table only its own rows. */
-function copyStatement(table: PublishedTable): string {
-  const columns = table.relation.columns.map((column) => quoteIdentifier(column.name)).join(', ')
-  const only = table.partitioned ? '' : 'only '
-  const where = table.rowFilter === null ? '' : ` where ${table.rowFilter}`
-  return `copy (select ${columns} from ${only}${qualifiedName(table.relation)}${where}) to stdout`
 }

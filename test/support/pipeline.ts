@@ -35,6 +35,7 @@ export function startPipeline(
     patterns: tablePatterns(options.tables ?? '*'),
     connection: connectionOptions(database.url, {}, userInfo().username),
     snapshot: 'initial',
+    readers: 2,
     onLoss: 'stop',
     limits: { bytes: 4 << 20, ageMs: 0 },
     values: DEFAULT_VALUES,

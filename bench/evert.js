@@ -1,4 +1,7 @@
-/** One drain by evert, in a process of its own: from the first change it reads to the commit of the last, as JSON on stdout. */
+/**
+ * One run of evert in a process of its own, as JSON on stdout: a drain, from the first change it reads to the commit of the last; or a
+ * snapshot, from the first row to the commit of the last.
+ */
 import { setFlagsFromString } from 'node:v8'
 
 // As bin/evert.js does.
@@ -14,7 +17,8 @@ const { tablePatterns } = await import('../dist/postgres/table-patterns.js')
 
 const [url = '', kafka = '', slot = '', target = ''] = process.argv.slice(2)
 const [host = '', port = ''] = kafka.split(':')
-const end = parseLsn(target) ?? 0n
+const snapshot = target === 'snapshot'
+const end = snapshot ? null : parseLsn(target)
 const logger = createLogger({ level: 'warn', format: 'json' })
 const stop = new AbortController()
 let startedMs = 0
@@ -28,7 +32,9 @@ await runPipeline({
   publication: 'bench',
   patterns: tablePatterns('*'),
   connection: connectionOptions(url, {}, 'postgres'),
-  snapshot: 'none',
+  snapshot: snapshot ? 'initial' : 'none',
+  readers: Number(process.env['READERS'] ?? 2),
+  onLoss: 'stop',
   openLog: () =>
     openKafkaLog({
       brokers: [{ host, port: Number(port) }],
@@ -48,21 +54,28 @@ await runPipeline({
   logger,
   signal: stop.signal,
   onStreaming: () => {
-    startedMs = performance.now()
-    startedCpu = process.cpuUsage()
+    if (!snapshot) begin()
   },
   onCommit: (committed) => {
     commits++
     bytes += committed.bytes
-    if (committed.endLsn < end) return
-    const { user, system } = process.cpuUsage(startedCpu)
-    const rssMB = process.resourceUsage().maxRSS / 1024
-    process.stdout.write(
-      `${JSON.stringify({ seconds: (performance.now() - startedMs) / 1000, cpuUs: user + system, rssMB, commits, bytes })}\n`,
-    )
-    stop.abort()
+    if (end !== null && committed.endLsn >= end) finish()
   },
-  onSnapshotStart: () => undefined,
+  onSnapshotStart: begin,
   onSnapshotRows: () => undefined,
-  onSnapshotComplete: () => undefined,
+  onSnapshotComplete: finish,
 })
+
+function begin() {
+  startedMs = performance.now()
+  startedCpu = process.cpuUsage()
+}
+
+function finish() {
+  const { user, system } = process.cpuUsage(startedCpu)
+  const rssMB = process.resourceUsage().maxRSS / 1024
+  process.stdout.write(
+    `${JSON.stringify({ seconds: (performance.now() - startedMs) / 1000, cpuUs: user + system, rssMB, commits, bytes })}\n`,
+  )
+  stop.abort()
+}

@@ -1,0 +1,132 @@
+/** The readers of a snapshot at work: they share its units and the sink, and rest while that is full. */
+import type { Lsn } from '../event/lsn.js'
+import type { CompiledTable } from '../event/table.js'
+import type { Transcoder } from '../event/transcoder.js'
+import { type PublishedTable, qualifiedName } from './catalog.js'
+import type { CopyRows } from './copy-rows.js'
+import type { SnapshotUnit } from './snapshot-units.js'
+import type { Tables } from './tables.js'
+
+/** A table while its rows are read. */
+interface OpenTable {
+  readonly table: PublishedTable
+  /** Null until the first of its units is begun. */
+  compiled: CompiledTable | null
+  units: number
+  rows: number
+}
+
+export interface ReadingOptions {
+  readonly lsn: Lsn
+  readonly signal: AbortSignal
+  readonly onRows: (table: PublishedTable, rows: number) => void
+  readonly units: readonly SnapshotUnit[]
+  readonly tables: Tables
+  readonly transcoder: Transcoder
+  /** While the sink is, every reader rests. */
+  readonly full: () => boolean
+}
+
+/** Each reader takes the next unit when it is through with one. */
+export class Reading {
+  readonly #options: ReadingOptions
+  readonly #left: SnapshotUnit[]
+  readonly #open = new Map<PublishedTable, OpenTable>()
+  readonly #finished: CompiledTable[] = []
+  readonly #stop = new AbortController()
+  readonly #signal: AbortSignal
+  #opening: Promise<unknown> = Promise.resolve()
+  #working: number
+  #error: unknown = null
+  /** Of who waits for something to happen. */
+  #wake: () => void = () => undefined
+  /** Of readers that wait until the sink has room. */
+  #waiting: (() => void)[] = []
+
+  constructor(readers: readonly CopyRows[], options: ReadingOptions) {
+    this.#options = options
+    this.#left = [...options.units]
+    for (const { table } of options.units) {
+      const open = this.#open.get(table)
+      if (open !== undefined) open.units++
+      else this.#open.set(table, { table, compiled: null, units: 1, rows: 0 })
+    }
+    this.#signal = AbortSignal.any([options.signal, this.#stop.signal])
+    this.#working = readers.length
+    for (const reader of readers) void this.#work(reader)
+  }
+
+  /** That the sink is full, a table that was read to its end, or that all were. */
+  async next(): Promise<'full' | 'done' | CompiledTable> {
+    for (;;) {
+      if (this.#error !== null) throw this.#error
+      if (this.#options.full()) return 'full'
+      const table = this.#finished.shift()
+      if (table !== undefined) return table
+      if (this.#working === 0) return 'done'
+      await new Promise<void>((resolve) => (this.#wake = resolve))
+    }
+  }
+
+  /** The sink has room again. */
+  goOn(): void {
+    for (const resolve of this.#waiting.splice(0)) resolve()
+  }
+
+  stop(): void {
+    this.#stop.abort()
+    this.goOn()
+  }
+
+  async #work(reader: CopyRows): Promise<void> {
+    try {
+      for (let unit = this.#left.shift(); unit !== undefined; unit = this.#left.shift()) await this.#read(reader, unit)
+    } catch (error) {
+      this.#error ??= error
+      this.stop()
+    }
+    this.#working--
+    this.#wake()
+  }
+
+  async #read(reader: CopyRows, { table, statement }: SnapshotUnit): Promise<void> {
+    const { lsn, transcoder, full, onRows } = this.#options
+    const open = this.#open.get(table)!
+    const compiled = await this.#compiled(open)
+    const [high, low] = halves(lsn)
+    const request = {
+      statement,
+      columns: table.relation.columns.length,
+      table: qualifiedName(table.relation),
+      onRow: (row: Parameters<Transcoder['snapshotRow']>[3]): void => {
+        open.rows++
+        transcoder.snapshotRow(compiled, high, low, row)
+      },
+      full,
+    }
+    for await (const _ of reader.copy(request, this.#signal)) {
+      onRows(table, open.rows)
+      this.#wake()
+      if (full() && !this.#signal.aborted) await new Promise<void>((resolve) => this.#waiting.push(resolve))
+    }
+    if (this.#signal.aborted) return
+    onRows(table, open.rows)
+    if (--open.units === 0) this.#finished.push(compiled)
+    this.#wake()
+  }
+
+  /** One table after the other: the catalog is asked on one connection. */
+  async #compiled(open: OpenTable): Promise<CompiledTable> {
+    const opening = this.#opening.then(async () => {
+      open.compiled ??= await this.#options.tables.open(open.table.relation)
+      return open.compiled
+    })
+    this.#opening = opening.catch(() => undefined)
+    return await opening
+  }
+}
+
+/** High and low 32 bits. */
+export function halves(lsn: Lsn): [number, number] {
+  return [Number(lsn >> 32n), Number(lsn & 0xffffffffn)]
+}

@@ -1,0 +1,47 @@
+/** Snapshot units: what one reader copies at a time. Large tables are split by the places of their rows, largest first. */
+import { type PublishedTable, qualifiedName } from './catalog.js'
+import { quoteIdentifier } from './sql.js'
+
+export interface SnapshotUnit {
+  readonly table: PublishedTable
+  readonly statement: string
+}
+
+/** About as much of a table is one unit: small enough that readers end together, large enough that a COPY more costs nothing. */
+const UNIT_BYTES = 32 * 1024 ** 2
+
+export function snapshotUnits(tables: readonly PublishedTable[], unitBytes = UNIT_BYTES): SnapshotUnit[] {
+  const largestFirst = tables.toSorted((a, b) => b.bytes - a.bytes)
+  return largestFirst.flatMap((table) => {
+    return blockRanges(table, unitBytes).map((range) => ({ table, statement: copyStatement(table, range) }))
+  })
+}
+
+/**
+ * Ranges of blocks, each from the one before it; the last one is open, because a table may have grown since its size was asked. In a
+ * partitioned table a range means those blocks of every partition.
+ */
+function blockRanges({ blocks, heapBytes }: PublishedTable, unitBytes: number): BlockRange[] {
+  const count = blocks === null ? 1 : Math.min(Math.ceil(heapBytes / unitBytes), blocks)
+  if (blocks === null || count <= 1) return [{ from: 0, until: null }]
+  const bound = (i: number): number => Math.round((blocks * i) / count)
+  return Array.from({ length: count }, (_, i) => ({ from: bound(i), until: i === count - 1 ? null : bound(i + 1) }))
+}
+
+interface BlockRange {
+  readonly from: number
+  readonly until: number | null
+}
+
+/** The columns and rows that the publication publishes, and no others; of a parent table only its own rows. */
+function copyStatement(table: PublishedTable, { from, until }: BlockRange): string {
+  const columns = table.relation.columns.map((column) => quoteIdentifier(column.name)).join(', ')
+  const only = table.partitioned ? '' : 'only '
+  const conditions = [
+    ...(table.rowFilter === null ? [] : [table.rowFilter]),
+    ...(from === 0 ? [] : [`ctid >= '(${from},0)'::tid`]),
+    ...(until === null ? [] : [`ctid < '(${until},0)'::tid`]),
+  ]
+  const where = conditions.length === 0 ? '' : ` where ${conditions.join(' and ')}`
+  return `copy (select ${columns} from ${only}${qualifiedName(table.relation)}${where}) to stdout`
+}
