@@ -2,6 +2,7 @@
  * Attempt: everything between a start and the first change. It takes the slot, which is the lock of a pipeline; then fences earlier
  * writers; then reads the progress back and compares it with the server. Nothing is acknowledged before all of that agrees.
  */
+import { Closers } from './base/closers.js'
 import { EvertError } from './base/errors.js'
 import type { Logger } from './base/logger.js'
 import type { OnCommit } from './bridge.js'
@@ -25,15 +26,9 @@ import { CopySocket } from './postgres/copy-socket.js'
 import { createPublication, inspectPublication, publicationStatement } from './postgres/publication.js'
 import { type BatchLimits, ReplicationStream } from './postgres/replication-stream.js'
 import { identifySystem, inspectServer, requireServer, type Server } from './postgres/server.js'
-import { type CreatedSlot, createSlot, inspectSlot } from './postgres/slot.js'
-import {
-  type CreateOptions,
-  createMissingSlot,
-  replaceSlot,
-  requireOwnSlot,
-  sayWhatIsWaitedFor,
-  standBy,
-} from './pipeline-slot.js'
+import { type CreatedSlot, inspectSlot } from './postgres/slot.js'
+import { type CreateOptions, createMissingSlot, replaceSlot, requireOwnSlot, standBy } from './pipeline-slot.js'
+import { temporarySnapshot } from './temporary-snapshot.js'
 import { lastLsn, progressOrNull, requireBeyond, tableTopics, tellGap } from './loss.js'
 import { KeySet } from './key-set.js'
 import { type OnLoss, resume } from './resume.js'
@@ -100,28 +95,6 @@ const QUERY_TIMEOUT_MS = 20_000
  */
 const WAL_SENDER_TIMEOUT_MS = 10_000
 
-/** Closes what was opened, last first, and all of it: the first error is thrown at the end. */
-class Closers {
-  readonly #closers: (() => void | Promise<void>)[] = []
-
-  add<T>(thing: T, close: (thing: T) => void | Promise<void>): T {
-    this.#closers.push(() => close(thing))
-    return thing
-  }
-
-  async close(): Promise<void> {
-    const errors: unknown[] = []
-    for (let close = this.#closers.pop(); close !== undefined; close = this.#closers.pop()) {
-      try {
-        await close()
-      } catch (error) {
-        errors.push(error)
-      }
-    }
-    if (errors.length > 0) throw errors[0]
-  }
-}
-
 export async function startAttempt(options: AttemptOptions): Promise<Attempt> {
   const closers = new Closers()
   try {
@@ -159,7 +132,9 @@ async function start(asked: AttemptOptions, closers: Closers): Promise<Attempt> 
   const identity = await identifySystem(replication)
   const at = { connection, replication, identity, log, tables, server }
   const created = loss === null ? await createMissingSlot(options, at) : await mend({ ...options, loss }, at)
-  const reader = created === null ? null : await adopt(options, { ...at, closers }, created.snapshotName)
+  const snapshotName = created?.snapshotName ?? null
+  const reader =
+    snapshotName === null ? null : await Snapshot.open({ ...options, now: connection, snapshotName }, closers)
   const stream = closers.add(
     new ReplicationStream(socket, replication, {
       ...options,
@@ -302,15 +277,6 @@ async function openReplication(
   return { replication, socket }
 }
 
-async function adopt(
-  options: PipelineOptions,
-  { connection, closers }: { readonly connection: Connection; readonly closers: Closers },
-  snapshotName: string | null,
-): Promise<Snapshot | null> {
-  if (snapshotName === null) return null
-  return closers.add(await Snapshot.open({ ...options, now: connection, snapshotName }), (r) => r.close())
-}
-
 /**
  * The snapshot to publish: that of the slot just made, or, where the slot is older (evert init made it, or a first snapshot was
  * interrupted), one of a temporary slot; the stream is then published up to it first, so that no change is lost between them.
@@ -325,23 +291,11 @@ async function openSnapshot(
     readonly created: CreatedSlot | null
   },
 ): Promise<Attempt['snapshot']> {
-  if (at.reader !== null && at.created !== null) {
-    options.onSnapshotStart(at.reader.tables)
-    return { reader: at.reader, lsn: at.created.consistentPoint }
-  }
-  const replication = await connect(options.connection, { kind: 'replication', signal: options.signal })
-  try {
-    const name = `evert_snapshot_${replication.processId}`
-    const slot = { name, temporary: true, exportSnapshot: true, failover: false }
-    const creation = createSlot(replication, slot)
-    const { consistentPoint, snapshotName } = await sayWhatIsWaitedFor(options, { ...at, replication }, creation)
-    const reader = await adopt(options, at, snapshotName)
-    if (reader === null)
-      throw new EvertError('PROTOCOL', { message: 'the server exported no snapshot with its temporary slot' })
-    options.onSnapshotStart(reader.tables)
-    return { reader, lsn: consistentPoint }
-  } finally {
-    // The temporary slot goes with its connection; the reader holds the snapshot.
-    await replication.close()
-  }
+  const { reader, created, closers } = at
+  const snapshot =
+    reader !== null && created !== null
+      ? { reader, lsn: created.consistentPoint }
+      : await temporarySnapshot(options, at, closers)
+  options.onSnapshotStart(snapshot.reader.tables)
+  return snapshot
 }

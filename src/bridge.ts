@@ -58,16 +58,23 @@ export async function copySnapshot(options: {
     await writer.append(filled, progress.at(endLsn, state))
     options.onCommit({ records, bytes, endLsn })
   }
+  await appendAll(rows, (filled) => append(filled, running))
+  await append(cutBoth(options), 'complete')
+}
+
+/** One after the other; while one is appended, the next fills. */
+export async function appendAll(
+  rows: AsyncIterable<FilledRecords>,
+  append: (filled: FilledRecords) => Promise<void>,
+): Promise<void> {
   const filled = rows[Symbol.asyncIterator]()
   for (let next = await filled.next(); next.done !== true;) {
-    const appended = append(next.value, running)
-    // While one commits, the next fills.
+    const appended = append(next.value)
     const following = filled.next()
     following.catch(() => undefined) // the log's error counts first
     await appended
     next = await following
   }
-  await append(cutBoth(options), 'complete')
 }
 
 /** What is remembered commits with the records that were made of it. */

@@ -1,8 +1,9 @@
 /** Configuration: every option, declared once. Values come from flags, EVERT_ variables and a YAML file, in that order. */
 import { z } from 'zod'
+import { KAFKA_OPTIONS } from './config-kafka.js'
 import { bytes, duration, flag, retention, startingPoint, text, whole } from './base/option-values.js'
 
-export const COMMANDS = ['run', 'init', 'tail', 'schema', 'drop', 'demo'] as const
+export const COMMANDS = ['run', 'init', 'snapshot', 'tail', 'schema', 'drop', 'demo'] as const
 export type CommandName = (typeof COMMANDS)[number]
 
 export interface Option {
@@ -25,9 +26,10 @@ export interface Option {
 /** No dot, which parts the name from schema and table in a topic. */
 export const NAME = /^[A-Za-z0-9_-]{1,100}$/
 
-const PIPELINE = ['run', 'init', 'drop'] as const
-const NAMED = ['run', 'init', 'drop', 'tail', 'schema'] as const
-const KAFKA = ['run', 'drop', 'tail', 'schema'] as const
+const PIPELINE = ['run', 'init', 'snapshot', 'drop'] as const
+const NAMED = ['run', 'init', 'snapshot', 'drop', 'tail', 'schema'] as const
+/** What makes events. */
+const PUBLISHING = ['run', 'snapshot'] as const
 
 export const OPTIONS = [
   {
@@ -42,7 +44,7 @@ export const OPTIONS = [
   },
   {
     name: 'log',
-    commands: ['run', 'drop', 'tail', 'schema', 'demo'],
+    commands: ['run', 'snapshot', 'drop', 'tail', 'schema', 'demo'],
     value: 'kafka://host:port[,host:port] | ./directory',
     schema: text,
     help: 'where events go: Kafka, or the embedded log in a directory',
@@ -60,7 +62,7 @@ export const OPTIONS = [
   },
   {
     name: 'tables',
-    commands: ['run', 'init'],
+    commands: ['run', 'init', 'snapshot'],
     value: 'patterns',
     schema: text,
     default: '*',
@@ -93,8 +95,24 @@ export const OPTIONS = [
       'It counts at the first start only. Until the snapshot is in the log, Postgres keeps the WAL that is written meanwhile.',
   },
   {
+    name: 'into',
+    commands: ['snapshot'],
+    value: 'topic | ./file.jsonl | -',
+    schema: text,
+    help: 'where the rows go: a topic of their own, a file (its path has a slash), or stdout',
+    prose: 'A file is there once it is complete; until then it is called FILE.part.',
+  },
+  {
+    name: 'where',
+    commands: ['snapshot'],
+    value: 'table: condition[; table: condition]',
+    schema: text,
+    help: "only rows that fulfil an SQL condition, such as 'public.orders: total > 100'",
+    prose: 'A table may be a pattern, as in --tables. Changes after the snapshot are those of every row.',
+  },
+  {
     name: 'readers',
-    commands: ['run'],
+    commands: PUBLISHING,
     value: 'number',
     schema: whole(1, 64),
     help: 'connections that read a snapshot at a time (default: number of cores)',
@@ -113,7 +131,7 @@ export const OPTIONS = [
   },
   {
     name: 'partitions',
-    commands: ['run', 'demo'],
+    commands: ['run', 'snapshot', 'demo'],
     value: 'number',
     schema: whole(1, 10_000),
     default: '6',
@@ -123,7 +141,7 @@ export const OPTIONS = [
   },
   {
     name: 'replication-factor',
-    commands: ['run'],
+    commands: PUBLISHING,
     value: 'number',
     schema: whole(-1, 100),
     default: '-1',
@@ -131,7 +149,7 @@ export const OPTIONS = [
   },
   {
     name: 'retention',
-    commands: ['run'],
+    commands: PUBLISHING,
     value: 'compact | forever | 7d',
     schema: retention,
     default: 'compact',
@@ -141,7 +159,7 @@ export const OPTIONS = [
   },
   {
     name: 'compression',
-    commands: ['run'],
+    commands: PUBLISHING,
     value: 'none | gzip | lz4 | zstd | snappy',
     schema: z.enum(['none', 'gzip', 'lz4', 'zstd', 'snappy']),
     default: 'none',
@@ -151,7 +169,7 @@ export const OPTIONS = [
   },
   {
     name: 'format',
-    commands: ['run'],
+    commands: PUBLISHING,
     value: 'evert | debezium | plain | cloudevents',
     schema: z.enum(['evert', 'debezium', 'plain', 'cloudevents']),
     default: 'evert',
@@ -161,7 +179,7 @@ export const OPTIONS = [
   },
   {
     name: 'json-values',
-    commands: ['run'],
+    commands: PUBLISHING,
     value: 'string | nested',
     schema: z.enum(['string', 'nested']),
     default: 'string',
@@ -171,7 +189,7 @@ export const OPTIONS = [
   },
   {
     name: 'bytea-values',
-    commands: ['run'],
+    commands: PUBLISHING,
     value: 'base64 | hex',
     schema: z.enum(['base64', 'hex']),
     default: 'base64',
@@ -180,7 +198,7 @@ export const OPTIONS = [
   },
   {
     name: 'numeric-values',
-    commands: ['run'],
+    commands: PUBLISHING,
     value: 'string | number',
     schema: z.enum(['string', 'number']),
     default: 'string',
@@ -190,7 +208,7 @@ export const OPTIONS = [
   },
   {
     name: 'timestamp-values',
-    commands: ['run'],
+    commands: PUBLISHING,
     value: 'iso | epoch-us',
     schema: z.enum(['iso', 'epoch-us']),
     default: 'iso',
@@ -200,7 +218,7 @@ export const OPTIONS = [
   },
   {
     name: 'large-values',
-    commands: ['run'],
+    commands: PUBLISHING,
     value: 'stop | skip | omit',
     schema: z.enum(['stop', 'skip', 'omit']),
     default: 'stop',
@@ -216,48 +234,7 @@ export const OPTIONS = [
     help: 'leave out transactions that came through these replication origins',
     prose: 'For a server that is itself a subscriber: what it received is published by evert at its source.',
   },
-  {
-    name: 'kafka-tls',
-    commands: KAFKA,
-    value: 'true | false',
-    schema: flag,
-    default: false,
-    boolean: true,
-    help: 'speak TLS to the brokers',
-  },
-  {
-    name: 'kafka-ca-file',
-    commands: KAFKA,
-    value: 'path',
-    schema: text,
-    help: 'certificate authority of the brokers, PEM (implies --kafka-tls)',
-  },
-  { name: 'kafka-cert-file', commands: KAFKA, value: 'path', schema: text, help: 'client certificate, PEM' },
-  { name: 'kafka-key-file', commands: KAFKA, value: 'path', schema: text, help: 'key of the client certificate, PEM' },
-  {
-    name: 'kafka-sasl-mechanism',
-    commands: KAFKA,
-    value: 'PLAIN | SCRAM-SHA-256 | SCRAM-SHA-512 | OAUTHBEARER',
-    schema: z.enum(['PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512', 'OAUTHBEARER']),
-    help: 'how to authenticate to the brokers',
-  },
-  { name: 'kafka-username', commands: KAFKA, value: 'text', schema: text, help: 'SASL user' },
-  {
-    name: 'kafka-password',
-    commands: KAFKA,
-    value: 'text',
-    schema: text,
-    secret: true,
-    help: 'SASL password; better given as EVERT_KAFKA_PASSWORD',
-  },
-  {
-    name: 'kafka-token',
-    commands: KAFKA,
-    value: 'text',
-    schema: text,
-    secret: true,
-    help: 'OAuth bearer token; better given as EVERT_KAFKA_TOKEN',
-  },
+  ...KAFKA_OPTIONS,
   {
     name: 'transaction-timeout',
     commands: ['run'],
@@ -270,7 +247,7 @@ export const OPTIONS = [
   },
   {
     name: 'batch-bytes',
-    commands: ['run'],
+    commands: PUBLISHING,
     value: 'bytes',
     schema: bytes.refine((value) => value >= 64 * 1024 && value <= 256 * 1024 ** 2, 'between 64 KiB and 256 MiB'),
     default: '2MiB',
@@ -345,7 +322,7 @@ export const OPTIONS = [
   },
   {
     name: 'json',
-    commands: ['init', 'tail', 'schema', 'demo'],
+    commands: ['init', 'snapshot', 'tail', 'schema', 'demo'],
     value: 'true | false',
     schema: flag,
     default: false,

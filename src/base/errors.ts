@@ -45,6 +45,7 @@ export const ERRORS = {
   PUBLICATION_EMPTY: failed('the publication has no table that --tables matches'),
   PROTOCOL: failed('a message from Postgres is not what the protocol says'),
 
+  OUTPUT_FAILED: failed('a file cannot be written'),
   INIT_INCOMPLETE: failed('evert init could not make everything that evert run needs'),
 
   // Loss: going on would skip changes

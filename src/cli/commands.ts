@@ -20,6 +20,17 @@ export const COMMANDS: readonly Command[] = [
     load: async () => (await import('./init.js')).init,
   },
   {
+    name: 'snapshot',
+    summary: 'bootstrap one consumer: the rows at one LSN, and where to join the live topics',
+    prose: `The tables of the pipeline's publication are copied into a topic of their own, a file or stdout, and nobody else sees anything of it: not the daemon, not the other consumers. The first record, {"op":"start"}, has the shapes of the tables; the last one, {"op":"complete","lsn","position","tables":[{"schema","table","rows"}],"join":[{"topic","partition","offset"}]}, has the LSN at which the rows are true, and for each live partition the offset of the first change after it; both are in every partition. Read the rows to the complete record, then the live topics from those offsets: nothing is missing and nothing comes twice. After a start record that is followed by another one, begin again. Nothing is held in the server but one snapshot while the rows are read. With --json it prints {"into","lsn","position","tables","join"}. Without --log, which a file does not need, "join" is empty.`,
+    examples: [
+      'evert snapshot --source postgres://localhost/shop --log kafka://localhost:9092 --into shop.search',
+      "evert snapshot --source postgres://localhost/shop --tables public.orders --where 'orders: total > 100' --into ./orders.jsonl",
+      'evert snapshot --source postgres://localhost/shop --format plain --into - | clickhouse-client …',
+    ],
+    load: async () => (await import('./snapshot.js')).snapshot,
+  },
+  {
     name: 'tail',
     summary: 'follow the events as a person, or a program, reads them',
     prose: `It shows committed events only, in the order of their positions. With --json it prints one object a line: {"topic","partition","offset","timestamp","key","value","headers"}, with the timestamp in milliseconds and key and value byte for byte as they stand in the log; a tombstone has a null value.`,

@@ -36,7 +36,7 @@ export async function main(parameters: readonly string[]): Promise<number> {
 async function parse(
   parameters: readonly string[],
 ): Promise<{ command: Command; flags: Record<string, unknown> } | null> {
-  let parser = yargs([...parameters])
+  let parser = yargs(joined(parameters))
     .scriptName('evert')
     .parserConfiguration({
       'boolean-negation': false,
@@ -91,6 +91,17 @@ async function parse(
   }
   // yargs gives undefined for what is declared and was not given.
   return { command, flags: Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined)) }
+}
+
+/** A lone dash is the value of the option before it; the parser would take it for a word of its own. */
+function joined(parameters: readonly string[]): string[] {
+  const words: string[] = []
+  for (const word of parameters) {
+    const option = words.at(-1)
+    if (word === '-' && option?.startsWith('--') === true) words[words.length - 1] = `${option}=-`
+    else words.push(word)
+  }
+  return words
 }
 
 function readFile(path: string): string | null {

@@ -76,6 +76,11 @@ export interface Log {
     readonly accept?: boolean
   }): Promise<LogWriter>
   /**
+   * A writer for one topic that belongs to no pipeline: it remembers nothing, and commits with empty progress. Fences every earlier writer
+   * of that topic; its name there, `<topic>.into`, is no pipeline's, which have no dot.
+   */
+  openTopicWriter(options: { readonly topic: string; readonly signal: AbortSignal }): Promise<LogWriter>
+  /**
    * Whether those topics still hold what the pipeline has written, as far as its progress remembers. Asked while nobody else writes: it
    * may fence. Errors: PROGRESS_MISSING, TOPIC_LOST, TOPIC_REPLACED, TOPIC_TRUNCATED.
    */

@@ -1,4 +1,5 @@
 /** Snapshot units: what one reader copies at a time. Large tables are split by the places of their rows, largest first. */
+import type { Relation } from '../event/relation.js'
 import { type PublishedTable, qualifiedName } from './catalog.js'
 import { quoteIdentifier } from './sql.js'
 
@@ -7,13 +8,20 @@ export interface SnapshotUnit {
   readonly statement: string
 }
 
+/** SQL that only the wanted rows of a table fulfil, or null for all of them. */
+export type RowCondition = (table: Relation) => string | null
+
 /** About as much of a table is one unit: small enough that readers end together, large enough that a COPY more costs nothing. */
 const UNIT_BYTES = 32 * 1024 ** 2
 
-export function snapshotUnits(tables: readonly PublishedTable[], unitBytes = UNIT_BYTES): SnapshotUnit[] {
+export function snapshotUnits(
+  tables: readonly PublishedTable[],
+  condition: RowCondition = () => null,
+  unitBytes = UNIT_BYTES,
+): SnapshotUnit[] {
   const largestFirst = tables.toSorted((a, b) => b.bytes - a.bytes)
   return largestFirst.flatMap((table) => {
-    return blockRanges(table, unitBytes).map((range) => ({ table, statement: copyStatement(table, range) }))
+    return blockRanges(table, unitBytes).map((range) => ({ table, statement: copyStatement(table, condition, range) }))
   })
 }
 
@@ -34,11 +42,13 @@ interface BlockRange {
 }
 
 /** The columns and rows that the publication publishes, and no others; of a parent table only its own rows. */
-function copyStatement(table: PublishedTable, { from, until }: BlockRange): string {
+function copyStatement(table: PublishedTable, condition: RowCondition, { from, until }: BlockRange): string {
   const columns = table.relation.columns.map((column) => quoteIdentifier(column.name)).join(', ')
   const only = table.partitioned ? '' : 'only '
+  const wanted = condition(table.relation)
   const conditions = [
     ...(table.rowFilter === null ? [] : [table.rowFilter]),
+    ...(wanted === null ? [] : [`(${wanted})`]),
     ...(from === 0 ? [] : [`ctid >= '(${from},0)'::tid`]),
     ...(until === null ? [] : [`ctid < '(${until},0)'::tid`]),
   ]

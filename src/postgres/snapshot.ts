@@ -2,6 +2,7 @@
  * Snapshot: the rows of the published tables, as they were at one LSN, into the sink as `r` events. Several readers share it, each with a
  * connection of its own.
  */
+import type { Closers } from '../base/closers.js'
 import { EvertError } from '../base/errors.js'
 import { type Lsn, toLsn } from '../event/lsn.js'
 import type { CompiledTable } from '../event/table.js'
@@ -13,7 +14,7 @@ import type { ConnectionOptions } from './connection-options.js'
 import { CopyRows } from './copy-rows.js'
 import { CopySocket } from './copy-socket.js'
 import { halves, Reading } from './snapshot-reading.js'
-import { type SnapshotUnit, snapshotUnits } from './snapshot-units.js'
+import { type RowCondition, type SnapshotUnit, snapshotUnits } from './snapshot-units.js'
 import { quoteIdentifier, quoteLiteral, sql } from './sql.js'
 import type { TablePatterns } from './table-patterns.js'
 import { Tables, type TablesOptions } from './tables.js'
@@ -39,6 +40,8 @@ export interface SnapshotOptions {
   readonly patterns: TablePatterns
   /** How many connections read at a time, at most. */
   readonly readers: number
+  /** Default: every row. */
+  readonly condition?: RowCondition
   readonly signal: AbortSignal
 }
 
@@ -70,14 +73,14 @@ export class Snapshot {
   }
 
   /** Errors: SNAPSHOT_OVERTAKEN, and those of a connection. */
-  static async open(options: SnapshotOptions): Promise<Snapshot> {
+  static async open(options: SnapshotOptions, closers: Closers): Promise<Snapshot> {
     const adopted = [await adopt(options, options.snapshotName)]
     try {
       const { connection } = adopted[0]!
       const published = await publishedTables(connection, options.publication)
       const tables = published.filter(({ relation }) => options.patterns.matches(relation.schema, relation.table))
       await hold(connection, options.now, tables)
-      const units = snapshotUnits(tables)
+      const units = snapshotUnits(tables, options.condition)
       const more = Math.min(options.readers, units.length) - 1
       if (more > 0) {
         const [exported] = await connection.query('select pg_export_snapshot() as name')
@@ -86,7 +89,7 @@ export class Snapshot {
         await Promise.all(opening)
       }
       const [now] = await connection.query(sql('now'))
-      return new Snapshot(adopted, { tables, units, us: BigInt(now?.['us'] ?? 0) })
+      return closers.add(new Snapshot(adopted, { tables, units, us: BigInt(now?.['us'] ?? 0) }), (s) => s.close())
     } catch (error) {
       for (const { connection } of adopted) connection.socket.destroy()
       throw error

@@ -23,6 +23,8 @@ export interface RelationMemory {
 
 export interface TablesOptions {
   readonly pipeline: string
+  /** One topic for the rows of all tables, instead of the pipeline's own; their shapes are then not told of. */
+  readonly into?: string
   readonly sink: RecordSink
   readonly relations: RelationMemory
   readonly values: ValueOptions
@@ -51,17 +53,18 @@ export class Tables {
    * them where that leaves no doubt; and types in `opaque` are written as their Postgres text.
    */
   async open(relation: Relation, options: OpenOptions = FIRST): Promise<CompiledTable> {
-    const { pipeline, sink, relations, values, envelope } = this.#options
+    const { pipeline, into, sink, relations, values, envelope } = this.#options
     const recalled = relations.recall(relation)
     const asked = recalled === null || options.renew ? await relations.ask(relation) : recalled
     const keyed = relation.replicaIdentity === 'full' ? this.#withKey(relation, asked) : relation
     const key = keyed.columns.filter((column) => column.key).map(({ name }) => name)
     const topic = await sink.topic({
-      name: tableTopic(pipeline, relation.schema, relation.table),
-      keyed: key.length > 0,
+      name: into ?? tableTopic(pipeline, relation.schema, relation.table),
+      // Rows of several tables can have the same key, and would be compacted away.
+      keyed: into === undefined && key.length > 0,
     })
     const description = { ...asked, primaryKey: key, told: { format: envelope.name, values } }
-    if (!isDeepStrictEqual(recalled, description)) {
+    if (into === undefined && !isDeepStrictEqual(recalled, description)) {
       const schemas = await sink.topic({ name: schemaTopic(pipeline), keyed: true })
       this.#transcoder.schema(schemas, keyed, description)
       relations.remember(relation, description)

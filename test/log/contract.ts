@@ -387,6 +387,27 @@ export function logContract(name: string, underTest: LogUnderTest): void {
         expect((await settle(log, pipeline, topic)).map(values)).toEqual([['kept'], [], []])
       })
 
+      it('is the same for the writer of a topic, which is no pipeline and remembers nothing', async () => {
+        const pipelineWriter = await openWriter()
+        const older = await log.openTopicWriter({ topic, signal })
+        expect(older.progress.size).toBe(0)
+        await fill(older, topic, [event(keyFor(0), 'before')])
+        await append(older, NOTHING)
+        await fill(older, topic, [event(keyFor(0), 'left open')])
+        await append(older, null)
+        const newer = await (await open()).openTopicWriter({ topic, signal })
+        await fill(newer, topic, [event(keyFor(0), 'after')])
+        await append(newer, NOTHING)
+        await fill(older, topic, [event(keyFor(0), 'fenced')])
+        await expect(append(older, NOTHING)).rejects.toMatchObject({ code: 'LOG_FENCED' })
+        await older.close()
+        await newer.close()
+        await append(pipelineWriter, progress({ end: '1' }))
+        await pipelineWriter.close()
+        expect((await log.pipelines()).filter((found) => found.startsWith(topic))).toEqual([])
+        expect((await settle(log, pipeline, topic)).map(values)).toEqual([['before', 'after'], [], []])
+      })
+
       it('leaves writers of other pipelines alone', async () => {
         const writer = await openWriter()
         const other = await log.openWriter({ name: `${pipeline}-2`, signal })

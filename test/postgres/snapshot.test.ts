@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
+import { Closers } from '../../src/base/closers.js'
 import { openEmbeddedLog } from '../../src/log/embedded/log.js'
 import type { Log } from '../../src/log/log.js'
 import type { PublishedTable } from '../../src/postgres/catalog.js'
@@ -15,6 +16,7 @@ import { readAll, startPipeline } from '../support/pipeline.js'
 import { freshDatabase, type TestDatabase } from '../support/servers.js'
 
 const BLOCK_BYTES = 8192
+const all = (): null => null
 
 function table(name: string, blocks: number | null): PublishedTable {
   const bytes = (blocks ?? 1000) * BLOCK_BYTES
@@ -35,7 +37,7 @@ describe('the units of a snapshot', () => {
   it('read every block of a table once, and whatever it has grown by', () => {
     fc.assert(
       fc.property(fc.integer({ min: 0, max: 5000 }), fc.integer({ min: 1, max: 100 }), (blocks, unitBlocks) => {
-        const statements = snapshotUnits([table('t', blocks)], unitBlocks * BLOCK_BYTES).map((u) => u.statement)
+        const statements = snapshotUnits([table('t', blocks)], all, unitBlocks * BLOCK_BYTES).map((u) => u.statement)
         const ranges = statements.map((statement) => [
           Number(/ctid >= '\((\d+),0\)'/.exec(statement)?.[1] ?? 0),
           Number(/ctid < '\((\d+),0\)'/.exec(statement)?.[1] ?? Infinity),
@@ -53,7 +55,7 @@ describe('the units of a snapshot', () => {
   })
 
   it('are those of the largest table first; one that is not in a heap is read at once', () => {
-    const units = snapshotUnits([table('small', 1), table('other', null), table('large', 3000)], 500 * BLOCK_BYTES)
+    const units = snapshotUnits([table('small', 1), table('other', null), table('large', 3000)], all, 500 * BLOCK_BYTES)
     expect(units.map((unit) => unit.table.relation.table)).toEqual([...Array(6).fill('large'), 'other', 'small'])
   })
 })
@@ -75,7 +77,8 @@ describe('a snapshot', () => {
     const now = await connect(connection, { kind: 'ordinary', signal })
     try {
       const common = { connection, snapshotName, now, signal }
-      return await Snapshot.open({ ...common, publication: 'p', patterns: tablePatterns('*'), readers: 1 })
+      const options = { ...common, publication: 'p', patterns: tablePatterns('*'), readers: 1 }
+      return await Snapshot.open(options, new Closers())
     } finally {
       await now.close()
     }

@@ -37,6 +37,7 @@ export async function openEmbeddedLog(options: EmbeddedLogOptions): Promise<Log>
       await requireProgress(log, { name, topics, signal, progress: await settled(), settled })
     },
     openWriter: async ({ name }) => openEmbeddedWriter({ environment, name, partitions, codec }),
+    openTopicWriter: async ({ topic }) => openEmbeddedWriter({ environment, name: `${topic}.into`, partitions, codec }),
     readProgress: async ({ name }) => environment.read(() => readProgress(environment, name)),
     pipelines: async () => environment.read(() => listPipelines(environment)),
     topics: async (prefix) => environment.read(() => listTopics(environment, prefix)),

@@ -74,12 +74,31 @@ export async function openKafkaLog(options: KafkaOptions, connect = (): Cluster 
           onDelivered: (...delivered) => onDelivered(...delivered),
         })
         await producer.init()
-        await endLeftOver({ cluster, producer, name })
+        const topics = (await cluster.listTopics()).map((topic) => topic.name).filter((topic) => isTopicOf(name, topic))
+        await endLeftOver({ cluster, producer, topics })
         const entries = await entriesOf({ name, signal })
         const remembered = new RememberedTopics(entries)
         if (accept) await remembered.accept(cluster)
         onDelivered = (topic, partition, end) => remembered.delivered(topic, cluster.topicId(topic), partition, end)
-        return new KafkaWriter({ cluster, producer, codec, name, progress: ofPipeline(entries), remembered, grace })
+        const progress = { topic: progressTopic(name), entries: ofPipeline(entries), remembered }
+        return new KafkaWriter({ cluster, producer, codec, progress, grace })
+      } catch (error) {
+        grace.end()
+        throw error
+      }
+    },
+    async openTopicWriter({ topic, signal }) {
+      const grace = new Grace(signal, cluster.clock)
+      try {
+        const onDelivered = (): void => undefined
+        const producer = new TransactionalProducer(cluster, {
+          transactionalId: `${topic}.into`,
+          signal: grace.signal,
+          onDelivered,
+        })
+        await producer.init()
+        if (await exists(cluster, topic)) await endLeftOver({ cluster, producer, topics: [topic] })
+        return new KafkaWriter({ cluster, producer, codec, progress: null, grace })
       } catch (error) {
         grace.end()
         throw error
@@ -160,10 +179,9 @@ class Grace {
 async function endLeftOver(of: {
   readonly cluster: Cluster
   readonly producer: TransactionalProducer
-  readonly name: string
+  readonly topics: readonly string[]
 }): Promise<void> {
-  const { cluster, producer, name } = of
-  const topics = (await cluster.listTopics()).map((topic) => topic.name).filter((topic) => isTopicOf(name, topic))
+  const { cluster, producer, topics } = of
   const partitions = await leftOpen(cluster, topics)
   if (partitions.length === 0) return
   await producer.abortIn(partitions)
@@ -189,9 +207,12 @@ interface WriterOptions {
   readonly cluster: Cluster
   readonly producer: TransactionalProducer
   readonly codec: Codec
-  readonly name: string
-  readonly progress: Progress
-  readonly remembered: RememberedTopics
+  /** Null for a writer that remembers nothing. */
+  readonly progress: {
+    readonly topic: string
+    readonly entries: Progress
+    readonly remembered: RememberedTopics
+  } | null
   readonly grace: Grace
 }
 
@@ -200,22 +221,21 @@ class KafkaWriter implements LogWriter {
   readonly progress: Progress
   readonly #producer: TransactionalProducer
   readonly #codec: Codec
-  readonly #progressSink: BatchSink
-  readonly #progressTopic: SinkTopic
-  readonly #remembered: RememberedTopics
+  readonly #entries: { readonly sink: BatchSink; readonly topic: string; readonly remembered: RememberedTopics } | null
   readonly #grace: Grace
   readonly #clock: Clock
   #usable = true
 
-  constructor({ cluster, producer, codec, name, progress, remembered, grace }: WriterOptions) {
+  constructor({ cluster, producer, codec, progress, grace }: WriterOptions) {
     this.#producer = producer
-    this.#remembered = remembered
     this.#grace = grace
     this.#clock = cluster.clock
     this.#codec = codec
-    this.progress = progress
-    this.#progressTopic = { name: progressTopic(name), partitions: 1 }
-    this.#progressSink = new BatchSink({ lookup: () => this.#progressTopic })
+    this.progress = progress?.entries ?? new Map()
+    this.#entries =
+      progress === null
+        ? null
+        : { ...progress, sink: new BatchSink({ lookup: () => ({ name: progress.topic, partitions: 1 }) }) }
     const { batchBytes = MAX_BATCH_BYTES } = cluster.options
     this.sink = new BatchSink({ lookup: (request) => lookUp(cluster, request), maxBatchBytes: batchBytes })
   }
@@ -243,13 +263,18 @@ class KafkaWriter implements LogWriter {
   }
 
   /** Progress as records of its topic, in the same log transaction. */
-  #fill(progress: Progress): FilledBatches {
-    const topic = this.#progressSink.topic({ name: this.#progressTopic.name, keyed: true })
+  #fill(progress: Progress): FilledBatches | null {
+    if (this.#entries === null) {
+      assert(progress.size === 0, 'a writer that remembers nothing is given progress')
+      return null
+    }
+    const { sink, topic: name, remembered } = this.#entries
+    const topic = sink.topic({ name, keyed: true })
     assert(!(topic instanceof Promise), 'the progress topic is known')
     const timestampMs = this.#clock.nowMs()
-    for (const [entry, value] of [...progress, ...this.#remembered.entries(this.#clock.elapsedMs())])
-      this.#progressSink.append(topic, encodedRecord({ key: Buffer.from(entry), value, timestampMs }))
-    return this.#progressSink.cut()
+    for (const [entry, value] of [...progress, ...remembered.entries(this.#clock.elapsedMs())])
+      sink.append(topic, encodedRecord({ key: Buffer.from(entry), value, timestampMs }))
+    return sink.cut()
   }
 
   /** After an error the broker aborts what is open, when the next writer comes or the transaction times out. */

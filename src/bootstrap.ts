@@ -1,0 +1,264 @@
+/**
+ * Bootstrap: for one new consumer, without disturbing anybody, the rows as they were at one LSN, and for every live partition the offset of
+ * the first change after it. It needs the log and the database; of the daemon only that the log has come as far.
+ */
+import { setTimeout as delay } from 'node:timers/promises'
+import { Closers } from './base/closers.js'
+import { EvertError } from './base/errors.js'
+import type { Logger } from './base/logger.js'
+import { appendAll } from './bridge.js'
+import type { Envelope } from './event/envelope.js'
+import { formatLsn, type Lsn, LSN_ZERO } from './event/lsn.js'
+import { formatPosition } from './event/position.js'
+import { encodedRecord } from './event/record.js'
+import type { Relation, RelationDescription } from './event/relation.js'
+import { schemaRecord } from './event/schema-record.js'
+import { tableTopic } from './event/topic-name.js'
+import type { LargeValues } from './event/transcoder.js'
+import type { ValueOptions } from './event/type-kinds.js'
+import type { Log, LogWriter } from './log/log.js'
+import {
+  describeRelation,
+  type PublishedTable,
+  publishedTables,
+  qualifiedName,
+  requireSelect,
+} from './postgres/catalog.js'
+import { type Connection, connect } from './postgres/connection.js'
+import type { ConnectionOptions } from './postgres/connection-options.js'
+import { inspectPublication } from './postgres/publication.js'
+import { inspectServer, requireServer } from './postgres/server.js'
+import { inspectSlot } from './postgres/slot.js'
+import type { Snapshot } from './postgres/snapshot.js'
+import type { RowCondition } from './postgres/snapshot-units.js'
+import { quoteIdentifier } from './postgres/sql.js'
+import type { TablePatterns } from './postgres/table-patterns.js'
+import { type ProgressState, readProgress } from './progress.js'
+import { requireSameServer } from './resume.js'
+import { temporarySnapshot } from './temporary-snapshot.js'
+
+export interface BootstrapOptions {
+  readonly name: string
+  readonly slot: string
+  readonly publication: string
+  readonly connection: ConnectionOptions
+  readonly patterns: TablePatterns
+  readonly condition: RowCondition
+  readonly readers: number
+  readonly batchBytes: number
+  readonly values: ValueOptions
+  readonly envelope: Envelope
+  readonly largeValues: LargeValues
+  /** Where the rows go. */
+  readonly into: string
+  readonly openWriter: () => Promise<LogWriter>
+  /** Where the pipeline is published; null where nobody wants to join it. */
+  readonly log: Log | null
+  readonly logger: Logger
+  readonly signal: AbortSignal
+  readonly onSnapshotStart: (tables: readonly PublishedTable[]) => void
+  readonly onSnapshotRows: (table: PublishedTable, rows: number) => void
+  readonly onSnapshotComplete: () => void
+}
+
+/** What a consumer must know to go on; the complete record holds it, too. */
+export interface Bootstrap {
+  /** The rows are as they were at it. */
+  readonly lsn: string
+  /** Of the first change after it. */
+  readonly position: string
+  readonly tables: readonly { readonly schema: string; readonly table: string; readonly rows: number }[]
+  /** By live partition, the offset of the first record that is not in the rows. */
+  readonly join: readonly { readonly topic: string; readonly partition: number; readonly offset: number }[]
+}
+
+const LOOK_EVERY_MS = 200
+const SAY_AFTER_MS = 3000
+
+export async function bootstrap(options: BootstrapOptions): Promise<Bootstrap> {
+  const closers = new Closers()
+  try {
+    return await run(options, closers)
+  } finally {
+    await closers.close()
+  }
+}
+
+async function run(asked: BootstrapOptions, closers: Closers): Promise<Bootstrap> {
+  const { signal } = asked
+  const connection = closers.add(await connect(asked.connection, { kind: 'ordinary', signal }), (c) => c.close())
+  const options = { ...asked, connection: { ...asked.connection, hosts: [connection.at] } }
+  const server = await inspectServer(connection)
+  requireServer(server, options.connection)
+  await requireTables(options, connection, server.role)
+  const live = options.log === null ? null : await liveState(options, options.log)
+  const { reader, lsn, identity } = await temporarySnapshot(options, { connection, server }, closers)
+  if (live !== null) requireSameServer(options, identity, live)
+  const descriptions = new Map<Relation, RelationDescription>()
+  for (const { relation } of reader.tables) descriptions.set(relation, await describeRelation(connection, relation))
+  const writer = closers.add(await options.openWriter(), (w) => w.close())
+  options.onSnapshotStart(reader.tables)
+  await mark(writer, options, startOf(options, lsn, descriptions))
+  const rows = await copy(options, { reader, lsn, writer, descriptions })
+  options.onSnapshotComplete()
+  const found = {
+    lsn: formatLsn(lsn),
+    position: formatPosition({ commitLsn: lsn, ordinal: 0 }),
+    tables: reader.tables.map((table) => {
+      const { schema, table: name } = table.relation
+      return { schema, table: name, rows: rows.get(table) ?? 0 }
+    }),
+    join: options.log === null ? [] : await offsetsAfter(options, options.log, { connection, reader, lsn }),
+  }
+  await mark(writer, options, { op: 'complete', ...found })
+  return found
+}
+
+/** Errors: PUBLICATION_MISSING, PUBLICATION_EMPTY, POSTGRES_PERMISSION, OPTION_INVALID. */
+async function requireTables(options: BootstrapOptions, connection: Connection, role: string): Promise<void> {
+  const { publication, patterns } = options
+  if ((await inspectPublication(connection, publication)) === null) {
+    throw new EvertError('PUBLICATION_MISSING', {
+      message: `publication "${publication}" does not exist`,
+      hint: 'evert run, or evert init, creates it; --name or --publication says which one is meant',
+    })
+  }
+  const published = await publishedTables(connection, publication)
+  const tables = published.filter(({ relation }) => patterns.matches(relation.schema, relation.table))
+  if (tables.length === 0) {
+    throw new EvertError('PUBLICATION_EMPTY', {
+      message: `publication "${publication}" has ${published.length} tables, and --tables matches none of them`,
+      hint: `alter publication "${publication}" add table …, or change --tables`,
+    })
+  }
+  requireSelect(tables, role)
+  for (const { relation } of tables) {
+    const condition = options.condition(relation)
+    if (condition === null) continue
+    const [first] = relation.columns
+    const columns = first === undefined ? '' : quoteIdentifier(first.name)
+    await connection
+      .query(`select ${columns} from ${qualifiedName(relation)} where (${condition}) limit 0`)
+      .catch((error) => {
+        if (!(error instanceof EvertError) || error.retry) throw error
+        throw new EvertError('OPTION_INVALID', { message: `--where: ${error.message}`, cause: error })
+      })
+  }
+}
+
+/** Error: PROGRESS_MISSING. */
+async function liveState({ name, signal }: BootstrapOptions, log: Log): Promise<ProgressState> {
+  const state = readProgress(name, await log.readProgress({ name, signal }))
+  if (state !== null) return state
+  throw new EvertError('PROGRESS_MISSING', {
+    message: `pipeline "${name}" has never written into the log: there is no live topic to join`,
+    hint: 'start evert run first; --name says which pipeline is meant',
+  })
+}
+
+/** A record into every partition. */
+async function mark(
+  writer: LogWriter,
+  { into }: BootstrapOptions,
+  value: Readonly<Record<string, unknown>>,
+): Promise<void> {
+  const topic = await writer.sink.topic({ name: into, keyed: false })
+  const [key, bytes] = [JSON.stringify({ snapshot: value['lsn'] }), JSON.stringify(value)].map((text) =>
+    Buffer.from(text),
+  )
+  writer.sink.appendToAll(topic, encodedRecord({ key: key!, value: bytes!, timestampMs: Date.now() }))
+  await writer.append(writer.cut(), new Map())
+}
+
+/** The shapes of the tables, so that the rows can be interpreted without the pipeline's schema topic. */
+function startOf(
+  { envelope, values }: BootstrapOptions,
+  lsn: Lsn,
+  descriptions: ReadonlyMap<Relation, RelationDescription>,
+): Readonly<Record<string, unknown>> {
+  const at = { commitLsn: lsn, ordinal: 0 }
+  const told = { format: envelope.name, values }
+  const tables = [...descriptions].map(([relation, description]) => {
+    return JSON.parse(schemaRecord(relation, { ...description, told }, at).value.toString()) as unknown
+  })
+  return { op: 'start', lsn: formatLsn(lsn), position: formatPosition(at), tables }
+}
+
+/** In log transactions of their own, as they come. Gives the number of rows by table. */
+async function copy(
+  options: BootstrapOptions,
+  at: {
+    readonly reader: Snapshot
+    readonly lsn: Lsn
+    readonly writer: LogWriter
+    readonly descriptions: ReadonlyMap<Relation, RelationDescription>
+  },
+): Promise<ReadonlyMap<PublishedTable, number>> {
+  const { reader, lsn, writer, descriptions } = at
+  const counts = new Map<PublishedTable, number>()
+  const rows = reader.rows({
+    ...options,
+    lsn,
+    pipeline: options.name,
+    relations: {
+      recall: () => null,
+      ask: async (relation) => descriptions.get(relation)!,
+      remember: () => undefined,
+      earlierKeys: () => [],
+    },
+    sink: writer.sink,
+    cut: () => writer.cut(),
+    gone: () => [],
+    onRows: (table, count) => {
+      counts.set(table, count)
+      options.onSnapshotRows(table, count)
+    },
+  })
+  await appendAll(rows, (filled) => writer.append(filled, new Map()))
+  await writer.append(writer.cut(), new Map())
+  reader.close()
+  return counts
+}
+
+/** Waits until the live log has everything before the snapshot, and says where each partition goes on. */
+async function offsetsAfter(
+  options: BootstrapOptions,
+  log: Log,
+  at: { readonly connection: Connection; readonly reader: Snapshot; readonly lsn: Lsn },
+): Promise<Bootstrap['join']> {
+  const { name, signal } = options
+  await passed(options, log, at)
+  const topics = new Set(at.reader.tables.map(({ relation }) => tableTopic(name, relation.schema, relation.table)))
+  const position = formatPosition({ commitLsn: at.lsn, ordinal: 0 })
+  const join = []
+  for (const { name: topic, partitions } of await log.topics(`${name}.`)) {
+    if (!topics.has(topic)) continue
+    for (let partition = 0; partition < partitions; partition++) {
+      join.push({ topic, partition, offset: Number(await log.offsetAt({ topic, partition, position, signal })) })
+    }
+  }
+  return join
+}
+
+/** What the slot confirms is in the log, too; and it moves on where nothing is published. */
+async function passed(
+  { name, slot, logger, signal }: BootstrapOptions,
+  log: Log,
+  { connection, lsn }: { readonly connection: Connection; readonly lsn: Lsn },
+): Promise<void> {
+  const startedMs = performance.now()
+  for (let said = false; ;) {
+    const logLsn = readProgress(name, await log.readProgress({ name, signal }))?.endLsn ?? LSN_ZERO
+    const confirmed = (await inspectSlot(connection, slot))?.confirmedFlushLsn ?? LSN_ZERO
+    if (logLsn >= lsn || confirmed >= lsn) return
+    if (!said && performance.now() - startedMs > SAY_AFTER_MS) {
+      said = true
+      const reached = formatLsn(logLsn > confirmed ? logLsn : confirmed)
+      logger.warn(
+        { pipeline: name, reached, wanted: formatLsn(lsn) },
+        'waiting for the live log to come as far: evert run must be running',
+      )
+    }
+    await delay(LOOK_EVERY_MS, undefined, { signal })
+  }
+}

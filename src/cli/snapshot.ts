@@ -1,0 +1,83 @@
+/** evert snapshot: bootstrap one consumer. */
+import { availableParallelism } from 'node:os'
+import { EvertError } from '../base/errors.js'
+import { type Bootstrap, bootstrap } from '../bootstrap.js'
+import { tablePatterns } from '../postgres/table-patterns.js'
+import type { RowCondition } from '../postgres/snapshot-units.js'
+import type { RunCommand } from './command.js'
+import { destination } from './destination.js'
+import { logOpener } from './open-log.js'
+import { envelopeOf, largeValues, pipelineNames, valueOptions } from './pipeline-options.js'
+import { snapshotProgress } from './snapshot-progress.js'
+
+export const snapshot: RunCommand = async ({ config, logger, signal }) => {
+  const names = pipelineNames(config)
+  const { into } = config
+  if (into === undefined) {
+    throw new EvertError('OPTION_MISSING', {
+      message: '--into was not given',
+      hint: 'a topic, a file such as ./orders.jsonl, or - for stdout',
+    })
+  }
+  const condition = conditions(config.where ?? '')
+  const log = (await logOpener(config, { logger, create: false })?.()) ?? null
+  try {
+    const to = destination(into, { pipeline: names.name, format: config.format ?? 'evert', log, signal })
+    const done = await bootstrap({
+      ...names,
+      patterns: tablePatterns(config.tables ?? '*'),
+      condition,
+      readers: config.readers ?? availableParallelism(),
+      batchBytes: config['batch-bytes'] ?? 0,
+      values: valueOptions(config),
+      envelope: envelopeOf(config, names),
+      largeValues: largeValues(config, logger),
+      into,
+      openWriter: to.openWriter,
+      log,
+      logger,
+      signal,
+      ...snapshotProgress(logger),
+    })
+    await to.complete()
+    const rows = done.tables.reduce((sum, table) => sum + table.rows, 0)
+    logger.info({ lsn: done.lsn, tables: done.tables.length, rows, into }, 'snapshot complete')
+    if (into !== '-')
+      process.stdout.write(config.json === true ? `${JSON.stringify({ into, ...done })}\n` : readable(into, done))
+  } finally {
+    await log?.close()
+  }
+}
+
+/** What is quoted, and where a condition ends: before the next table. */
+const NEXT = /'[^']*'|"[^"]*"|(?<end>;\s*)(?=(?:[\w*?$-]+\.)?[\w*?$-]+\s*:(?!:))/g
+const CONDITION = /^(?<pattern>[^\s:]+)\s*:(?!:)\s*(?<condition>[^]*?);?$/
+
+/** `public.orders: created > now() - interval '30 days'; item: not deleted`. Error: OPTION_INVALID. */
+export function conditions(text: string): RowCondition {
+  const found = text
+    .replace(NEXT, (kept, end?: string) => (end === undefined ? kept : '\0'))
+    .split('\0')
+    .map((part) => part.trim())
+    .filter((part) => part !== '')
+    .map((part) => {
+      const { pattern = '', condition = '' } = CONDITION.exec(part)?.groups ?? {}
+      if (condition !== '') return { patterns: tablePatterns(pattern), condition }
+      throw new EvertError('OPTION_INVALID', {
+        message: `--where: "${part}" is not a table and a condition`,
+        hint: `--where 'public.orders: total > 100; public.items: not deleted'`,
+      })
+    })
+  return ({ schema, table }) => {
+    const own = found.filter(({ patterns }) => patterns.matches(schema, table))
+    return own.length === 0 ? null : own.map(({ condition }) => `(${condition})`).join(' and ')
+  }
+}
+
+function readable(into: string, { lsn, position, tables, join }: Bootstrap): string {
+  const rows = tables.map((table) => `  ${table.schema}.${table.table}: ${table.rows.toLocaleString('en')} rows`)
+  const offsets = join.map(({ topic, partition, offset }) => `  ${topic} partition ${partition} from offset ${offset}`)
+  const lines = [`${into}: the rows as they were at ${lsn}`, ...rows]
+  if (offsets.length > 0) lines.push(`then, from position ${position} on:`, ...offsets)
+  return `${lines.join('\n')}\n`
+}

@@ -1,0 +1,311 @@
+/** Private bootstraps: the rows at one LSN and where to join the live topics, put together by consumers that know nothing of evert. */
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
+import { setTimeout as delay } from 'node:timers/promises'
+import { openEmbeddedLog } from '../src/log/embedded/log.js'
+import { killAll, runCli, startCli } from './support/cli.js'
+import { consume, type ConsumedRecord } from './support/independent-consumer.js'
+import { readAll } from './support/pipeline.js'
+import { startPostgres } from './support/postgres.js'
+import { describeKafka, freshDatabase, testKafka, type TestDatabase } from './support/servers.js'
+
+let database: TestDatabase
+let directory: string
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'evert-bootstrap-'))
+})
+
+afterEach(async () => {
+  await killAll()
+  await database.drop()
+  rmSync(directory, { recursive: true, force: true })
+})
+
+interface Complete {
+  readonly position: string
+  readonly join: readonly { readonly topic: string; readonly partition: number; readonly offset: number }[]
+}
+type Row = Readonly<Record<string, unknown>>
+
+const last = (text: string): Row => JSON.parse(text.trim().split('\n').at(-1) ?? '')
+
+/** Rows by table and key, as a consumer folds events. */
+class Fold {
+  readonly #rows = new Map<string, Row>()
+
+  take({ key, value }: { readonly key: string | null; readonly value: string | null }): void {
+    if (value === null) return
+    const { op, after, source } = JSON.parse(value)
+    if (source === undefined) return
+    const id = `${source.table} ${key}`
+    if (op === 'd') this.#rows.delete(id)
+    else this.#rows.set(id, after)
+  }
+
+  of(table: string): Row[] {
+    const rows = [...this.#rows].filter(([id]) => id.startsWith(`${table} `)).map(([, row]) => row)
+    return rows.toSorted((a, b) => Number(a['id']) - Number(b['id']))
+  }
+}
+
+/** The private topic to its complete record, which is the last of every partition. */
+function privateRows(records: readonly ConsumedRecord[], fold: Fold): Complete {
+  const completes = records.filter(({ value }) => value !== null && JSON.parse(value).op === 'complete')
+  const starts = records.filter(({ value }) => value !== null && JSON.parse(value).op === 'start')
+  const partitions = new Set(records.map(({ partition }) => partition))
+  expect(completes).toHaveLength(partitions.size)
+  expect(starts).toHaveLength(partitions.size)
+  for (const partition of partitions) {
+    const own = records.filter((record) => record.partition === partition)
+    expect(JSON.parse(own[0]?.value ?? '').op).toBe('start')
+    expect(JSON.parse(own.at(-1)?.value ?? '').op).toBe('complete')
+  }
+  for (const record of records) fold.take(record)
+  return JSON.parse(completes[0]?.value ?? '')
+}
+
+/** The live topics from where the complete record says: what is there has a position behind the rows, and what is before has not. */
+function live(records: readonly ConsumedRecord[], { join: joins, position }: Complete, fold: Fold): void {
+  for (const record of records) {
+    const from = joins.find(({ topic, partition }) => topic === record.topic && partition === record.partition)
+    const joined = record.offset >= BigInt(from?.offset ?? 0)
+    if (joined) fold.take(record)
+    if (record.value !== null) expect(JSON.parse(record.value).source.position >= position).toBe(joined)
+  }
+}
+
+async function rowsOf(table: string): Promise<Row[]> {
+  const rows = await database.query(`select to_jsonb(t) as row from ${table} t order by id`)
+  return rows.map(({ row }) => JSON.parse(row ?? ''))
+}
+
+/** Shows a few of the rows that differ, not all of a table. */
+function requireEqual(folded: readonly Row[], rows: readonly Row[]): void {
+  const [left, right] = [folded, rows].map((all) => new Map(all.map((row) => [row['id'], row])))
+  const ids = [...new Set([...left!.keys(), ...right!.keys()])]
+  const different = ids.filter((id) => !isDeepStrictEqual(left?.get(id), right?.get(id)))
+  expect(different.slice(0, 5).map((id) => [left?.get(id), right?.get(id)])).toEqual([])
+}
+
+/** Until everything that was committed so far is in the log. */
+async function confirmed(): Promise<void> {
+  const [now] = await database.query('select pg_current_wal_lsn() as lsn')
+  const there = `select 1 from pg_replication_slots where slot_name = '${database.name}' and confirmed_flush_lsn >= '${now?.['lsn']}'`
+  while ((await database.query(there)).length === 0) await delay(20)
+}
+
+describeKafka('a private bootstrap into Kafka', () => {
+  const kafka = `kafka://${testKafka()}`
+  const name = (): string => database.name
+
+  it('and the live topics from where it says equal the tables, under load', async () => {
+    database = await freshDatabase()
+    await database.query(`
+      create table item (id int primary key, n int, note text);
+      create table other (id int primary key, n int);
+      insert into item select g, 0, repeat('x', 200) from generate_series(1, 20000) g;
+      insert into other select g, 0 from generate_series(1, 2000) g`)
+    const common = ['--source', database.url, '--log', kafka, '--partitions', '3']
+    const daemon = startCli(['run', ...common])
+    await daemon.says('"streaming"')
+    const writer = await database.client()
+    let loading = true
+    const load = (async (): Promise<number> => {
+      let round = 0
+      for (; loading; round++) {
+        await writer.query(`begin; update item set n = n + 1 where id % 50 = ${round % 50};
+          update other set n = n + 1 where id % 10 = ${round % 10}; commit`)
+        await writer.query(`update item set id = ${100_000 + round} where id = ${1 + round}`)
+        await writer.query(`delete from other where id = ${1 + round}; insert into other values (${10_000 + round}, 0)`)
+      }
+      return round
+    })()
+    const into = `${name()}.search`
+    const { code, stdout, stderr } = await runCli(['snapshot', ...common, '--into', into, '--json', '--readers', '2'])
+    expect({ code, stderr }).toMatchObject({ code: 0 })
+    // Some that come after it.
+    const before = await database.query('select sum(n) as n from item')
+    while ((await database.query('select sum(n) as n from item'))[0]?.['n'] === before[0]?.['n']) await delay(20)
+    loading = false
+    expect(await load).toBeGreaterThan(5)
+    await confirmed()
+
+    const fold = new Fold()
+    const complete = privateRows(await consume(testKafka() ?? '', [into]), fold)
+    expect(last(stdout)).toMatchObject({ into, join: complete.join, position: complete.position })
+    expect(complete.join).toHaveLength(6)
+    live(await consume(testKafka() ?? '', [`${name()}.public.item`, `${name()}.public.other`]), complete, fold)
+    for (const table of ['item', 'other']) requireEqual(fold.of(table), await rowsOf(table))
+
+    // Killed under way, and begun again: what counts is behind the last start record.
+    const killed = startCli(['snapshot', ...common, '--into', `${into}2`, '--batch-bytes', '64KiB'])
+    await killed.says('snapshot starts')
+    killed.process.kill('SIGKILL')
+    await killed.ended
+    expect(await runCli(['snapshot', ...common, '--into', `${into}2`])).toMatchObject({ code: 0 })
+    const records = await consume(testKafka() ?? '', [`${into}2`])
+    const again = new Fold()
+    for (const partition of [0, 1, 2]) {
+      const own = records.filter((record) => record.partition === partition)
+      const start = own.findLastIndex(({ value }) => value?.startsWith('{"op":"start"') === true)
+      for (const record of own.slice(start)) again.take(record)
+    }
+    for (const table of ['item', 'other']) requireEqual(again.of(table), await rowsOf(table))
+    daemon.process.kill('SIGTERM')
+    await daemon.ended
+  })
+})
+
+describe('a private bootstrap', () => {
+  const rows = (path: string): Row[] =>
+    readFileSync(path, 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+
+  /** What is in the topics of an embedded log, as its tail shows it. */
+  async function records(log: string, topic: string): Promise<ConsumedRecord[]> {
+    const opened = await openEmbeddedLog({ directory: log, topics: { partitions: 1 } })
+    const found = await readAll(opened, topic)
+    await opened.close()
+    return found.map(({ key, value, ...record }) => {
+      return { ...record, key: String(key), value: value === null ? null : String(value), headers: {} }
+    })
+  }
+
+  async function foldAll(log: string, fold: Fold): Promise<void> {
+    const complete = privateRows(await records(log, `${database.name}.copy`), fold)
+    live(await records(log, `${database.name}.public.`), complete, fold)
+  }
+
+  it('waits until the live log has come as far, and says so', async () => {
+    database = await freshDatabase()
+    await database.query('create table item (id int primary key, n int); insert into item values (1, 0), (2, 0)')
+    const log = join(directory, 'log')
+    const common = ['--source', database.url, '--log', log]
+    const first = startCli(['run', ...common])
+    await first.says('"streaming"')
+    first.process.kill('SIGTERM')
+    await first.ended
+    await database.query(
+      'update item set n = 1 where id = 1; delete from item where id = 2; insert into item values (3, 0)',
+    )
+    const bootstrap = startCli(['snapshot', ...common, '--into', `${database.name}.copy`])
+    await bootstrap.says('waiting for the live log')
+    const second = startCli(['run', ...common])
+    expect(await bootstrap.ended).toMatchObject({ code: 0 })
+    await database.query('update item set n = 2 where id = 1; insert into item values (4, 0)')
+    await confirmed()
+    second.process.kill('SIGTERM')
+    await second.ended
+    const fold = new Fold()
+    await foldAll(log, fold)
+    expect(fold.of('item')).toEqual(await rowsOf('item'))
+  })
+
+  it('loses nothing where commits wait for a synchronous standby, in the WAL before any snapshot sees them', async () => {
+    const server = await startPostgres({
+      settings: { synchronous_standby_names: 'nobody', synchronous_commit: 'local' },
+    })
+    database = await freshDatabase(server.url('postgres'))
+    await database.query('create table item (id int primary key, n int); insert into item values (1, 0), (2, 0)')
+    const log = join(directory, 'log')
+    const common = ['--source', database.url, '--log', log]
+    const daemon = startCli(['run', ...common])
+    await daemon.says('"streaming"')
+    const sessions = [await database.client(), await database.client()]
+    const hanging = [`insert into item values (3, 0)`, `update item set n = 1 where id = 1`].map(
+      async (statement, i) => {
+        await sessions[i]?.query('set synchronous_commit = on')
+        await sessions[i]?.query(statement)
+      },
+    )
+    const hung = `from pg_stat_activity where wait_event = 'SyncRep' and datname = '${database.name}'`
+    while ((await database.query(`select 1 ${hung}`)).length < 2) await delay(20)
+    const bootstrap = startCli(['snapshot', ...common, '--into', `${database.name}.copy`])
+    await bootstrap.says('waits for transactions')
+    await database.query(`select pg_cancel_backend(pid) ${hung}`)
+    await Promise.all(hanging)
+    expect(await bootstrap.ended).toMatchObject({ code: 0 })
+    await database.query('update item set n = 7 where id = 2')
+    await confirmed()
+    daemon.process.kill('SIGTERM')
+    await daemon.ended
+
+    const fold = new Fold()
+    await foldAll(log, fold)
+    expect(fold.of('item')).toEqual([
+      { id: 1, n: 1 },
+      { id: 2, n: 7 },
+      { id: 3, n: 0 },
+    ])
+    await database.drop()
+    await server.stop()
+    database = await freshDatabase()
+  })
+
+  it('goes into a file or to stdout, with some tables and rows, without a log', async () => {
+    database = await freshDatabase()
+    await database.query(`
+      create table item (id int primary key, n int, note text);
+      create table other (id int primary key);
+      insert into item values (1, 10, 'a;b: c'), (2, 20, ''), (3, 30, null); insert into other values (7);
+      create publication "${database.name}" for table item, other`)
+    const source = ['--source', database.url]
+    const path = join(directory, 'rows.jsonl')
+    const where = `public.item: note is distinct from 'a;b: c' and n < 30; other: id::int > 0`
+    const file = await runCli(['snapshot', ...source, '--into', path, '--where', where])
+    expect({ code: file.code, stderr: file.stderr }).toMatchObject({ code: 0 })
+    expect(file.stdout).toMatch(
+      /^\S+rows\.jsonl: the rows as they were at [0-9A-F]+\/[0-9A-F]+\n {2}public\.item: 1 rows\n/,
+    )
+    const [start, ...more] = rows(path)
+    expect(start).toMatchObject({ op: 'start', tables: [{ table: 'item', key: ['id'] }, { table: 'other' }] })
+    expect(more.at(-1)).toMatchObject({ op: 'complete', tables: [{ rows: 1 }, { rows: 1 }], join: [] })
+    expect(more.slice(0, -1).map(({ op, after }) => [op, after])).toEqual(
+      expect.arrayContaining([
+        ['r', { id: 2, n: 20, note: '' }],
+        ['r', { id: 7 }],
+      ]),
+    )
+    expect(readdirSync(directory)).toEqual(['rows.jsonl'])
+    const plain = await runCli(['snapshot', ...source, '--into', '-', '--tables', 'item', '--format', 'plain'])
+    expect(plain.stdout.trim().split('\n').toSorted()).toEqual([
+      '{"id":1,"n":10,"note":"a;b: c"}',
+      '{"id":2,"n":20,"note":""}',
+      '{"id":3,"n":30,"note":null}',
+    ])
+    expect(await database.query('select 1 from pg_replication_slots where database = current_database()')).toEqual([])
+  })
+
+  it('says what is wrong with what was asked', async () => {
+    database = await freshDatabase()
+    await database.query('create table item (id int primary key)')
+    const log = join(directory, 'log')
+    const source = ['snapshot', '--source', database.url]
+    const refused = async (parameters: string[], code: string, exit: number): Promise<void> => {
+      const result = await runCli([...source, ...parameters])
+      expect({ ...result, error: last(result.stderr)['code'] }).toMatchObject({ code: exit, stdout: '', error: code })
+    }
+    await refused([], 'OPTION_MISSING', 2)
+    await refused(['--into', 'topic'], 'OPTION_MISSING', 2)
+    await refused(['--into', '-'], 'PUBLICATION_MISSING', 1)
+    await database.query(`create publication "${database.name}" for table item`)
+    await refused(['--into', '-', '--tables', 'nothing'], 'PUBLICATION_EMPTY', 1)
+    await refused(['--into', '-', '--where', 'item'], 'OPTION_INVALID', 2)
+    await refused(['--into', '-', '--where', 'item: no_column > 1'], 'OPTION_INVALID', 2)
+    await refused(['--into', join(directory, 'no', 'file')], 'OUTPUT_FAILED', 1)
+    await refused(['--into', 'topic', '--log', log], 'LOG_FORMAT', 1)
+    const daemon = startCli(['run', '--source', database.url, '--log', log])
+    await daemon.says('"streaming"')
+    await refused(['--into', `${database.name}.public.item`, '--log', log], 'OPTION_INVALID', 2)
+    await refused(
+      ['--into', 'topic', '--log', log, '--name', 'stranger', '--publication', database.name],
+      'PROGRESS_MISSING',
+      3,
+    )
+  })
+})
