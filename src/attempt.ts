@@ -29,10 +29,11 @@ import { identifySystem, inspectServer, requireServer, type Server } from './pos
 import { type CreatedSlot, inspectSlot } from './postgres/slot.js'
 import { type CreateOptions, createMissingSlot, replaceSlot, requireOwnSlot, standBy } from './pipeline-slot.js'
 import { temporarySnapshot } from './temporary-snapshot.js'
-import { lastLsn, progressOrNull, requireBeyond, tableTopics, tellGap } from './loss.js'
+import { gapOf, lastLsn, progressOrNull, requireBeyond, tableTopics } from './loss.js'
+import { notifier } from './notifications.js'
 import { KeySet } from './key-set.js'
 import { type OnLoss, resume } from './resume.js'
-import { Snapshot } from './postgres/snapshot.js'
+import { type OnSnapshotStart, Snapshot } from './postgres/snapshot.js'
 import type { TablePatterns } from './postgres/table-patterns.js'
 import type { RelationMemory } from './postgres/tables.js'
 import type { ProgressKeeper } from './progress.js'
@@ -58,7 +59,7 @@ export interface PipelineOptions {
   readonly signal: AbortSignal
   readonly onStreaming: () => void
   readonly onCommit: OnCommit
-  readonly onSnapshotStart: (tables: readonly PublishedTable[]) => void
+  readonly onSnapshotStart: OnSnapshotStart
   readonly onSnapshotRows: (table: PublishedTable, rows: number) => void
   readonly onSnapshotComplete: () => void
 }
@@ -211,7 +212,8 @@ async function tellOf(
   lsn: Lsn,
 ): Promise<void> {
   const state = progressOrNull(name, writer.progress)
-  await tellGap(writer, { name, loss, state, lsn, timeUs: BigInt(Date.now()) * 1000n })
+  const tell = await notifier(writer, name)
+  tell(gapOf({ loss, state, lsn, timeUs: BigInt(Date.now()) * 1000n }))
   const from = state === null ? null : formatLsn(state.endLsn)
   logger.warn({ code: loss.code, from, to: formatLsn(lsn) }, 'changes are gone: all rows are published again')
 }
@@ -296,6 +298,6 @@ async function openSnapshot(
     reader !== null && created !== null
       ? { reader, lsn: created.consistentPoint }
       : await temporarySnapshot(options, at, closers)
-  options.onSnapshotStart(snapshot.reader.tables)
+  options.onSnapshotStart(snapshot.reader, { walKeepBytes: at.server.slotWalKeepBytes })
   return snapshot
 }

@@ -29,7 +29,7 @@ import type { ConnectionOptions } from './postgres/connection-options.js'
 import { inspectPublication } from './postgres/publication.js'
 import { inspectServer, requireServer } from './postgres/server.js'
 import { inspectSlot } from './postgres/slot.js'
-import type { Snapshot } from './postgres/snapshot.js'
+import type { OnSnapshotStart, Snapshot } from './postgres/snapshot.js'
 import type { RowCondition } from './postgres/snapshot-units.js'
 import { quoteIdentifier } from './postgres/sql.js'
 import type { TablePatterns } from './postgres/table-patterns.js'
@@ -56,7 +56,7 @@ export interface BootstrapOptions {
   readonly log: Log | null
   readonly logger: Logger
   readonly signal: AbortSignal
-  readonly onSnapshotStart: (tables: readonly PublishedTable[]) => void
+  readonly onSnapshotStart: OnSnapshotStart
   readonly onSnapshotRows: (table: PublishedTable, rows: number) => void
   readonly onSnapshotComplete: () => void
 }
@@ -97,7 +97,7 @@ async function run(asked: BootstrapOptions, closers: Closers): Promise<Bootstrap
   const descriptions = new Map<Relation, RelationDescription>()
   for (const { relation } of reader.tables) descriptions.set(relation, await describeRelation(connection, relation))
   const writer = closers.add(await options.openWriter(), (w) => w.close())
-  options.onSnapshotStart(reader.tables)
+  options.onSnapshotStart(reader, null)
   await mark(writer, options, startOf(options, lsn, descriptions))
   const rows = await copy(options, { reader, lsn, writer, descriptions })
   options.onSnapshotComplete()
@@ -209,6 +209,7 @@ async function copy(
     sink: writer.sink,
     cut: () => writer.cut(),
     gone: () => [],
+    onTable: () => undefined,
     onRows: (table, count) => {
       counts.set(table, count)
       options.onSnapshotRows(table, count)

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { KAFKA_OPTIONS } from './config-kafka.js'
 import { bytes, duration, flag, retention, startingPoint, text, whole } from './base/option-values.js'
 
-export const COMMANDS = ['run', 'init', 'snapshot', 'tail', 'schema', 'drop', 'demo'] as const
+export const COMMANDS = ['run', 'init', 'status', 'snapshot', 'tail', 'schema', 'drop', 'demo'] as const
 export type CommandName = (typeof COMMANDS)[number]
 
 export interface Option {
@@ -26,8 +26,8 @@ export interface Option {
 /** No dot, which parts the name from schema and table in a topic. */
 export const NAME = /^[A-Za-z0-9_-]{1,100}$/
 
-const PIPELINE = ['run', 'init', 'snapshot', 'drop'] as const
-const NAMED = ['run', 'init', 'snapshot', 'drop', 'tail', 'schema'] as const
+const PIPELINE = ['run', 'init', 'status', 'snapshot', 'drop'] as const
+const NAMED = ['run', 'init', 'status', 'snapshot', 'drop', 'tail', 'schema'] as const
 /** What makes events. */
 const PUBLISHING = ['run', 'snapshot'] as const
 
@@ -44,7 +44,7 @@ export const OPTIONS = [
   },
   {
     name: 'log',
-    commands: ['run', 'snapshot', 'drop', 'tail', 'schema', 'demo'],
+    commands: ['run', 'status', 'snapshot', 'drop', 'tail', 'schema', 'demo'],
     value: 'kafka://host:port[,host:port] | ./directory',
     schema: text,
     help: 'where events go: Kafka, or the embedded log in a directory',
@@ -296,6 +296,15 @@ export const OPTIONS = [
     help: 'end where the log ended at the start, instead of following it',
   },
   {
+    name: 'watch',
+    commands: ['status'],
+    value: 'true | false',
+    schema: flag,
+    default: false,
+    boolean: true,
+    help: 'again every second',
+  },
+  {
     name: 'topics',
     commands: ['drop'],
     value: 'true | false',
@@ -322,7 +331,7 @@ export const OPTIONS = [
   },
   {
     name: 'json',
-    commands: ['init', 'snapshot', 'tail', 'schema', 'demo'],
+    commands: ['init', 'status', 'snapshot', 'tail', 'schema', 'demo'],
     value: 'true | false',
     schema: flag,
     default: false,

@@ -2,10 +2,9 @@
 import { EvertError, EXIT } from './base/errors.js'
 import { formatLsn, type Lsn, LSN_ZERO, toLsn } from './event/lsn.js'
 import { parsePosition } from './event/position.js'
-import { encodedRecord } from './event/record.js'
-import { notificationTopic } from './event/topic-name.js'
-import type { Log, LogWriter, Progress, TopicDescription } from './log/log.js'
+import type { Log, Progress, TopicDescription } from './log/log.js'
 import { positionIn } from './log/position-in.js'
+import type { Notification } from './notifications.js'
 import { type ProgressState, readProgress } from './progress.js'
 
 export function isLoss(error: unknown): error is EvertError {
@@ -71,28 +70,19 @@ async function lastIn(log: Log, topic: string, partition: number, signal: AbortS
   }
 }
 
-/** For machines: an event on the topic of notifications, in the log transaction that goes on. */
-export async function tellGap(
-  writer: LogWriter,
-  gap: {
-    readonly name: string
-    readonly loss: EvertError
-    readonly state: ProgressState | null
-    readonly lsn: Lsn
-    readonly timeUs: bigint
-  },
-): Promise<void> {
-  const { name, loss, state, lsn, timeUs } = gap
-  const topic = await writer.sink.topic({ name: notificationTopic(name), keyed: true })
-  const value = {
+/** The gap as the log tells of it. */
+export function gapOf(gap: {
+  readonly loss: EvertError
+  readonly state: ProgressState | null
+  readonly lsn: Lsn
+  readonly timeUs: bigint
+}): Notification {
+  const { loss, state, lsn, timeUs } = gap
+  return {
     kind: 'gap',
     code: loss.code,
     message: loss.message,
-    /** Null where the progress is gone. */
     from: state === null ? null : { lsn: formatLsn(state.endLsn), writtenAt: state.writtenAt },
     to: { lsn: formatLsn(lsn), ts_us: Number(timeUs) },
   }
-  const key = Buffer.from(JSON.stringify({ kind: 'gap', lsn: formatLsn(lsn) }))
-  const record = { key, value: Buffer.from(JSON.stringify(value)), timestampMs: Number(timeUs / 1000n) }
-  writer.sink.append(topic, encodedRecord(record))
 }

@@ -6,9 +6,10 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { EvertError, isRetriable } from './base/errors.js'
 import type { Logger } from './base/logger.js'
 import { type Attempt, type AttemptOptions, startAttempt } from './attempt.js'
-import { bridge, copySnapshot, cutBoth, type OnCommit } from './bridge.js'
+import { bridge, type OnCommit } from './bridge.js'
 import { formatLsn } from './event/lsn.js'
 import { isLoss } from './loss.js'
+import { publishSnapshot } from './publish-snapshot.js'
 import type { PipelineOptions } from './attempt.js'
 
 const BACKOFF_FIRST_MS = 200
@@ -117,27 +118,7 @@ async function publish(started: Attempt, options: PipelineOptions): Promise<void
     // Changes before the snapshot's LSN come first, so that no row travels back in time; a new slot has none.
     if (progress.state.endLsn < snapshot.lsn) await bridge({ ...common, until: snapshot.lsn })
     if (signal.aborted) return
-    const { reader, lsn } = snapshot
-    const keys = await started.keysInLog()
-    const rows = reader.rows({
-      lsn,
-      pipeline: name,
-      relations: started.relations,
-      values: options.values,
-      envelope: options.envelope,
-      largeValues: options.largeValues,
-      sink: keys === null ? writer.sink : keys.seenBy(writer.sink),
-      gone: (topic) => keys?.left(topic) ?? [],
-      cut: () => cutBoth(started),
-      batchBytes: limits.bytes,
-      onRows: options.onSnapshotRows,
-      signal,
-    })
-    await copySnapshot({ rows, writer, progress, lsn, onCommit: common.onCommit })
-    await keys?.close()
-    reader.close()
-    logger.info({ lsn: formatLsn(lsn), tables: reader.tables.length }, 'snapshot complete')
-    options.onSnapshotComplete()
+    await publishSnapshot(started, snapshot, options)
   }
   logger.info({ from: formatLsn(progress.state.endLsn) }, 'streaming')
   options.onStreaming()

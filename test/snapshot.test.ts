@@ -82,6 +82,16 @@ describe('a first snapshot', () => {
     expect(new Set(again.map(({ id }) => id)).size).toBe(ROWS)
     expect(again.length).toBe(ROWS)
     expect(again.filter(({ id, n }) => n !== (id % 100 === 1 ? 1 : 0))).toEqual([])
+    const log = await openLog()
+    const told = (await readAll(log, `${database.name}.notification`)).map(({ value }) => JSON.parse(String(value)))
+    await log.close()
+    expect(told).toMatchObject([
+      { kind: 'snapshot-started', tables: [{ schema: 'public', table: 'item', bytes: expect.any(Number) }] },
+      { kind: 'snapshot-interrupted', lsn: told[0].lsn },
+      { kind: 'snapshot-started' },
+      { kind: 'snapshot-table', lsn: told[2].lsn, schema: 'public', table: 'item', rows: ROWS },
+      { kind: 'snapshot-complete', lsn: told[2].lsn, rows: ROWS },
+    ])
     expect(
       await database.query(`select slot_name from pg_replication_slots where database = '${database.name}'`),
     ).toEqual([{ slot_name: database.name }])

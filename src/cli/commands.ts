@@ -20,6 +20,16 @@ export const COMMANDS: readonly Command[] = [
     load: async () => (await import('./init.js')).init,
   },
   {
+    name: 'status',
+    summary: 'how far a pipeline is: its slot, its log, its snapshot',
+    prose: `It changes nothing and needs no running daemon: the server tells of the slot, and the log, where --log is given, of what is published. With --json it prints {"pipeline","slot":{"name","holder","confirmedLsn","restartLsn","lagBytes","walStatus","invalidationReason"},"log":{"endLsn","writtenAt","timeline"},"snapshot":{"state","lsn","tables":[{"schema","table","estimatedRows","rows"}]}}; "slot" is null where there is none, "log" and "snapshot" where nothing was published or no log is given, and "rows" while a table is not done.`,
+    examples: [
+      'evert status --source postgres://localhost/shop --log kafka://localhost:9092 --watch',
+      'evert status --json',
+    ],
+    load: async () => (await import('./status.js')).status,
+  },
+  {
     name: 'snapshot',
     summary: 'bootstrap one consumer: the rows at one LSN, and where to join the live topics',
     prose: `The tables of the pipeline's publication are copied into a topic of their own, a file or stdout, and nobody else sees anything of it: not the daemon, not the other consumers. The first record, {"op":"start"}, has the shapes of the tables; the last one, {"op":"complete","lsn","position","tables":[{"schema","table","rows"}],"join":[{"topic","partition","offset"}]}, has the LSN at which the rows are true, and for each live partition the offset of the first change after it; both are in every partition. Read the rows to the complete record, then the live topics from those offsets: nothing is missing and nothing comes twice. After a start record that is followed by another one, begin again. Nothing is held in the server but one snapshot while the rows are read. With --json it prints {"into","lsn","position","tables","join"}. Without --log, which a file does not need, "join" is empty.`,

@@ -2,11 +2,12 @@
 import { SingleBar } from 'cli-progress'
 import type { Logger } from '../base/logger.js'
 import { type PublishedTable, qualifiedName } from '../postgres/catalog.js'
+import type { OnSnapshotStart } from '../postgres/snapshot.js'
 
 const LINE_EVERY_MS = 10_000
 
 export interface SnapshotProgress {
-  readonly onSnapshotStart: (tables: readonly PublishedTable[]) => void
+  readonly onSnapshotStart: OnSnapshotStart
   /** Rows of the table so far. */
   readonly onSnapshotRows: (table: PublishedTable, rows: number) => void
   readonly onSnapshotComplete: () => void
@@ -17,19 +18,28 @@ export function snapshotProgress(logger: Logger): SnapshotProgress {
   let bar: SingleBar | null = null
   let total = 0
   let lastLineMs = 0
+  let startedMs = 0
   const rows = (): number => [...done.values()].reduce((sum, count) => sum + count, 0)
   return {
-    onSnapshotStart(tables) {
+    onSnapshotStart({ tables, cost }, slot) {
       done.clear()
       bar?.stop()
       // Planner statistics: an estimate, which the bar outgrows where the table did.
-      total = tables.reduce((sum, table) => sum + table.estimatedRows, 0)
-      lastLineMs = performance.now()
-      logger.info({ tables: tables.length, estimatedRows: total }, 'snapshot starts')
+      total = cost.rows
+      startedMs = lastLineMs = performance.now()
+      const { bytes, seconds, walBytes } = cost
+      const estimate = { estimatedRows: total, bytes, estimatedSeconds: seconds, estimatedWalBytes: walBytes }
+      logger.info({ tables: tables.length, ...estimate }, 'snapshot starts')
+      if (slot !== null && slot.walKeepBytes !== null && walBytes > slot.walKeepBytes / 2) {
+        logger.warn(
+          { estimatedWalBytes: walBytes, walKeepBytes: slot.walKeepBytes },
+          'the slot may be lost before the snapshot is published: raise max_slot_wal_keep_size for as long, or snapshot when less is written',
+        )
+      }
       if (!process.stderr.isTTY) return
       bar = new SingleBar({
         stream: process.stderr,
-        format: 'snapshot {bar} {value} of about {total} rows, {duration_formatted}  {table}',
+        format: 'snapshot {bar} {value} of about {total} rows, {duration_formatted}, {eta_formatted} left  {table}',
         clearOnComplete: true,
       })
       bar.start(total, 0, { table: '' })
@@ -42,7 +52,10 @@ export function snapshotProgress(logger: Logger): SnapshotProgress {
         bar.update(sum, { table: qualifiedName(table.relation) })
       } else if (performance.now() - lastLineMs >= LINE_EVERY_MS) {
         lastLineMs = performance.now()
-        logger.info({ rows: sum, estimatedRows: total, table: qualifiedName(table.relation) }, 'snapshot goes on')
+        const rowsASecond = Math.round((sum / (lastLineMs - startedMs)) * 1000)
+        const secondsLeft = total > sum ? Math.ceil((total - sum) / rowsASecond) : null
+        const progress = { rows: sum, estimatedRows: total, rowsASecond, secondsLeft }
+        logger.info({ ...progress, table: qualifiedName(table.relation), tableRows: count }, 'snapshot goes on')
       }
     },
     onSnapshotComplete() {

@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { EvertError } from '../base/errors.js'
 import { nearest } from '../base/nearest.js'
 import type { Config } from '../config.js'
-import { schemaTopic, tableTopic } from '../event/topic-name.js'
+import { messageTopic, tableTopic } from '../event/topic-name.js'
 import type { Log, LogRecord, TopicDescription } from '../log/log.js'
 import type { RunCommand } from './command.js'
 import { Interleaved, mergedByPosition } from './merge-records.js'
@@ -49,7 +49,9 @@ function topicOf(name: string, text: string): string {
 
 /** Error: TOPIC_MISSING where --table names none. */
 async function partitionsOf(log: Log, name: string, config: Config): Promise<Partition[]> {
-  const topics = (await log.topics(`${name}.`)).filter((topic) => topic.name !== schemaTopic(name))
+  // Other topics with two parts tell of shapes and snapshots, or belong to one consumer.
+  const isOfChanges = (topic: string): boolean => topic.split('.').length === 3 || topic === messageTopic(name)
+  const topics = (await log.topics(`${name}.`)).filter((topic) => isOfChanges(topic.name))
   const wanted = config.table === undefined ? null : topicOf(name, config.table)
   const chosen = wanted === null ? topics : topics.filter((topic) => topic.name === wanted)
   if (wanted !== null && chosen.length === 0) {

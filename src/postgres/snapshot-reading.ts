@@ -16,6 +16,12 @@ interface OpenTable {
   rows: number
 }
 
+export interface FinishedTable {
+  readonly table: PublishedTable
+  readonly compiled: CompiledTable
+  readonly rows: number
+}
+
 export interface ReadingOptions {
   readonly lsn: Lsn
   readonly signal: AbortSignal
@@ -32,7 +38,7 @@ export class Reading {
   readonly #options: ReadingOptions
   readonly #left: SnapshotUnit[]
   readonly #open = new Map<PublishedTable, OpenTable>()
-  readonly #finished: CompiledTable[] = []
+  readonly #finished: FinishedTable[] = []
   readonly #stop = new AbortController()
   readonly #signal: AbortSignal
   #opening: Promise<unknown> = Promise.resolve()
@@ -57,7 +63,7 @@ export class Reading {
   }
 
   /** That the sink is full, a table that was read to its end, or that all were. */
-  async next(): Promise<'full' | 'done' | CompiledTable> {
+  async next(): Promise<'full' | 'done' | FinishedTable> {
     for (;;) {
       if (this.#error !== null) throw this.#error
       if (this.#options.full()) return 'full'
@@ -111,7 +117,7 @@ export class Reading {
     }
     if (this.#signal.aborted) return
     onRows(table, open.rows)
-    if (--open.units === 0) this.#finished.push(compiled)
+    if (--open.units === 0) this.#finished.push({ ...open, compiled })
     this.#wake()
   }
 

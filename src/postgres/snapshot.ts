@@ -5,6 +5,7 @@
 import type { Closers } from '../base/closers.js'
 import { EvertError } from '../base/errors.js'
 import { type Lsn, toLsn } from '../event/lsn.js'
+import type { Relation } from '../event/relation.js'
 import type { CompiledTable } from '../event/table.js'
 import { Transcoder } from '../event/transcoder.js'
 import { type PublishedTable, publishedTables, qualifiedName } from './catalog.js'
@@ -13,6 +14,7 @@ import { sqlState } from './connection-error.js'
 import type { ConnectionOptions } from './connection-options.js'
 import { CopyRows } from './copy-rows.js'
 import { CopySocket } from './copy-socket.js'
+import { type SnapshotCost, snapshotCost } from './snapshot-cost.js'
 import { halves, Reading } from './snapshot-reading.js'
 import { type RowCondition, type SnapshotUnit, snapshotUnits } from './snapshot-units.js'
 import { quoteIdentifier, quoteLiteral, sql } from './sql.js'
@@ -26,6 +28,8 @@ export interface SnapshotRows<Records> extends TablesOptions {
   /** The sink is cut when it holds this much. */
   readonly batchBytes: number
   readonly onRows: (table: PublishedTable, rows: number) => void
+  /** When all rows of a table were read. */
+  readonly onTable: (table: Relation, rows: number) => void
   /** Once the rows of a table are published: keys whose rows are gone, by topic. */
   readonly gone: (topic: string) => Iterable<Buffer>
   readonly signal: AbortSignal
@@ -45,6 +49,12 @@ export interface SnapshotOptions {
   readonly signal: AbortSignal
 }
 
+/** What a snapshot is about to do. `slot` says how much WAL the slot that waits for it may hold back (null: any amount), where one waits. */
+export type OnSnapshotStart = (
+  snapshot: Pick<Snapshot, 'tables' | 'cost'>,
+  slot: { readonly walKeepBytes: number | null } | null,
+) => void
+
 /** A WAL record begins at a multiple of 8, so none begins in the 7 bytes before another one. */
 const BYTES_BEFORE = 7n
 /** After so many rows the next of those bytes stands for the snapshot, well before an ordinal overflows. */
@@ -57,18 +67,25 @@ export class Snapshot {
   readonly #units: readonly SnapshotUnit[]
   /** As the snapshot sees them: one that came later is in the stream from its first row on. */
   readonly tables: readonly PublishedTable[]
+  readonly cost: SnapshotCost
   /** Microseconds since 1970, by the server's clock, as commit times are. */
   readonly #timeUs: bigint
   readonly #closed = new AbortController()
 
   private constructor(
     adopted: readonly Adopted[],
-    found: { readonly tables: readonly PublishedTable[]; readonly units: readonly SnapshotUnit[]; readonly us: bigint },
+    found: {
+      readonly tables: readonly PublishedTable[]
+      readonly units: readonly SnapshotUnit[]
+      readonly cost: SnapshotCost
+      readonly us: bigint
+    },
   ) {
     this.#sockets = adopted.map(({ socket }) => socket)
     this.#readers = adopted.map(({ socket, connection }) => new CopyRows(socket, connection))
     this.#units = found.units
     this.tables = found.tables
+    this.cost = found.cost
     this.#timeUs = found.us
   }
 
@@ -89,7 +106,9 @@ export class Snapshot {
         await Promise.all(opening)
       }
       const [now] = await connection.query(sql('now'))
-      return closers.add(new Snapshot(adopted, { tables, units, us: BigInt(now?.['us'] ?? 0) }), (s) => s.close())
+      const cost = await snapshotCost(connection, tables)
+      const found = { tables, units, cost, us: BigInt(now?.['us'] ?? 0) }
+      return closers.add(new Snapshot(adopted, found), (s) => s.close())
     } catch (error) {
       for (const { connection } of adopted) connection.socket.destroy()
       throw error
@@ -115,7 +134,10 @@ export class Snapshot {
       for (;;) {
         const next = await read.next()
         if (next === 'done') break
-        if (next !== 'full') yield* this.#gone(options, next, transcoder)
+        if (next !== 'full') {
+          yield* this.#gone(options, next.compiled, transcoder)
+          options.onTable(next.table.relation, next.rows)
+        }
         if (full()) yield options.cut()
         if (transcoder.ordinal > ROWS_A_BYTE) begin()
         read.goOn()

@@ -30,7 +30,7 @@ describe('evert', () => {
     const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
     expect(await runCli(['--version'])).toMatchObject({ code: 0, stdout: `${version}\n` })
     expect((await runCli(['--help'])).stdout).toMatch(/evert run .*evert init .*evert tail .*evert drop .*evert demo /s)
-    for (const command of ['run', 'init', 'tail', 'drop', 'demo']) {
+    for (const command of ['run', 'init', 'status', 'snapshot', 'tail', 'schema', 'drop', 'demo']) {
       const { code, stdout } = await runCli([command, '--help'])
       expect({ code, stdout }).toMatchObject({
         code: 0,
@@ -57,6 +57,38 @@ describe('evert', () => {
     const result = await runCli(parameters)
     expect(result).toMatchObject({ code: 2, stdout: '' })
     expect(last(result.stderr)).toMatchObject({ code, hint: expect.stringContaining(hint) })
+  })
+
+  it('shows how far a pipeline is, before it was there, under way and afterwards', async () => {
+    const log = join(directory, 'log')
+    const common = ['--source', database.url, '--log', log]
+    const status = async (parameters: readonly string[] = common): Promise<unknown> => {
+      const { code, stdout } = await runCli(['status', ...parameters, '--json'])
+      return { code, ...JSON.parse(stdout) }
+    }
+    expect(await status(['--source', database.url])).toEqual({
+      code: 0,
+      pipeline: database.name,
+      slot: null,
+      log: null,
+      snapshot: null,
+    })
+    const daemon = startCli(['run', ...common])
+    await daemon.says('"streaming"')
+    const running = await status()
+    expect(running).toMatchObject({
+      code: 0,
+      slot: { name: database.name, holder: expect.stringMatching(/^pid \d+ \(evert/), walStatus: 'reserved' },
+      log: { endLsn: expect.stringMatching(/^[0-9A-F]+\/[0-9A-F]+$/), timeline: 1 },
+      snapshot: { state: 'complete', tables: [{ schema: 'public', table: 'cart', rows: 1 }] },
+    })
+    daemon.process.kill('SIGTERM')
+    await daemon.ended
+    expect(await status()).toMatchObject({ slot: { holder: null } })
+    const { stdout } = await runCli(['status', ...common])
+    expect(stdout).toMatch(
+      /^pipeline {2}\S+\nslot {6}"\S+", confirmed up to \S+, [\d.]+ \w+ behind the server\n {10}nobody reads it\nlog {7}ends at \S+, written \S+\nsnapshot {2}complete at \S+, 1 of 1 tables\n$/,
+    )
   })
 
   it('runs, stops with 0 at SIGTERM, goes on, and shows its log as JSON', async () => {

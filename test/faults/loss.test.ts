@@ -83,7 +83,8 @@ async function requireMended(code: string): Promise<void> {
   expect(await evert.ended).toMatchObject({ code: 0 })
   const log = await openLog()
   const records = await readAll(log, `${database.name}.public.item`)
-  const gaps = (await readAll(log, `${database.name}.notification`)).map(({ value }) => JSON.parse(String(value)))
+  const told = (await readAll(log, `${database.name}.notification`)).map(({ value }) => JSON.parse(String(value)))
+  const gaps = told.filter(({ kind }) => kind === 'gap')
   await log.close()
   expect(fold(records)).toEqual(
     new Map((await database.query('select id::text, n::text from item')).map(({ id, n }) => [Number(id), Number(n)])),

@@ -1,0 +1,166 @@
+/** evert status: how far a pipeline is, as the server and the log say it. It changes nothing, and needs no running daemon. */
+import { setTimeout as delay } from 'node:timers/promises'
+import pico from 'picocolors'
+import { formatLsn, LSN_ZERO, parseLsn } from '../event/lsn.js'
+import { notificationTopic } from '../event/topic-name.js'
+import type { Log } from '../log/log.js'
+import type { Notification } from '../notifications.js'
+import { type Connection, connect } from '../postgres/connection.js'
+import { describeHolder, inspectSlot } from '../postgres/slot.js'
+import { readProgress } from '../progress.js'
+import type { RunCommand } from './command.js'
+import { logOpener } from './open-log.js'
+import { type PipelineNames, pipelineNames } from './pipeline-options.js'
+
+interface Status {
+  readonly pipeline: string
+  /** Null where there is none. LSNs are texts such as `0/16B3748`. */
+  readonly slot: {
+    readonly name: string
+    /** Who reads it; null where nobody does. */
+    readonly holder: string | null
+    readonly confirmedLsn: string
+    /** From here on the server keeps WAL. */
+    readonly restartLsn: string | null
+    readonly lagBytes: number | null
+    readonly walStatus: string
+    readonly invalidationReason: string | null
+  } | null
+  /** Null without --log, or where the pipeline has never written into it. */
+  readonly log: {
+    readonly endLsn: string
+    readonly writtenAt: string | null
+    readonly timeline: number
+  } | null
+  /** The last snapshot that the log tells of. */
+  readonly snapshot: {
+    readonly state: 'none' | 'running' | 'again' | 'complete'
+    readonly lsn: string | null
+    /** `rows` is null while a table is not done. */
+    readonly tables: readonly {
+      readonly schema: string
+      readonly table: string
+      readonly estimatedRows: number
+      readonly rows: number | null
+    }[]
+  } | null
+}
+
+const WATCH_MS = 1000
+
+export const status: RunCommand = async ({ config, logger, signal }) => {
+  const names = pipelineNames(config)
+  const connection = await connect(names.connection, { kind: 'ordinary', signal })
+  const log = (await logOpener(config, { logger, create: false })?.()) ?? null
+  try {
+    do {
+      const found = await statusOf(names, { connection, log, signal })
+      const again = config.watch === true && process.stdout.isTTY ? '\x1b[2J\x1b[H' : ''
+      process.stdout.write(config.json === true ? `${JSON.stringify(found)}\n` : `${again}${readable(found)}`)
+      if (config.watch === true) await delay(WATCH_MS, undefined, { signal }).catch(() => undefined)
+    } while (config.watch === true && !signal.aborted)
+  } finally {
+    await log?.close()
+    await connection.close()
+  }
+}
+
+async function statusOf(
+  { name, slot: slotName }: PipelineNames,
+  at: { readonly connection: Connection; readonly log: Log | null; readonly signal: AbortSignal },
+): Promise<Status> {
+  const { connection, log, signal } = at
+  const slot = await inspectSlot(connection, slotName)
+  const state = log === null ? null : readProgress(name, await log.readProgress({ name, signal }))
+  return {
+    pipeline: name,
+    slot:
+      slot === null
+        ? null
+        : {
+            name: slotName,
+            holder: slot.activePid === null ? null : await describeHolder(connection, slot.activePid),
+            confirmedLsn: formatLsn(slot.confirmedFlushLsn),
+            restartLsn: slot.restartLsn === null ? null : formatLsn(slot.restartLsn),
+            lagBytes: slot.lagBytes,
+            walStatus: slot.walStatus,
+            invalidationReason: slot.invalidationReason,
+          },
+    log:
+      state === null ? null : { endLsn: formatLsn(state.endLsn), writtenAt: state.writtenAt, timeline: state.timeline },
+    snapshot:
+      log === null || state === null ? null : { state: state.snapshot, ...(await lastSnapshot(log, name, signal)) },
+  }
+}
+
+/** Of the notifications, what was told since the last snapshot began. */
+async function lastSnapshot(
+  log: Log,
+  name: string,
+  signal: AbortSignal,
+): Promise<Omit<NonNullable<Status['snapshot']>, 'state'>> {
+  const told = await notifications(log, name, signal)
+  const started = told
+    .filter((one) => one.kind === 'snapshot-started')
+    .toSorted((a, b) => (lsnOf(a) < lsnOf(b) ? -1 : 1))
+    .at(-1)
+  if (started === undefined) return { lsn: null, tables: [] }
+  const done = told.filter((one) => one.kind === 'snapshot-table').filter(({ lsn }) => lsn === started.lsn)
+  const tables = started.tables.map(({ schema, table, estimatedRows }) => {
+    const rows = done.find((one) => one.schema === schema && one.table === table)?.rows ?? null
+    return { schema, table, estimatedRows, rows }
+  })
+  return { lsn: started.lsn, tables }
+}
+
+async function notifications(log: Log, name: string, signal: AbortSignal): Promise<Notification[]> {
+  const told: Notification[] = []
+  const wanted = notificationTopic(name)
+  for (const { name: topic, partitions } of await log.topics(wanted)) {
+    if (topic !== wanted) continue
+    for (let partition = 0; partition < partitions; partition++) {
+      const { earliest, end } = await log.offsets(topic, partition)
+      for await (const { value } of log.read({ topic, partition, from: earliest, until: end, signal }))
+        if (value !== null) told.push(JSON.parse(value.toString()) as Notification)
+    }
+  }
+  return told
+}
+
+function lsnOf({ lsn }: { readonly lsn: string }): bigint {
+  return parseLsn(lsn) ?? LSN_ZERO
+}
+
+function readable({ pipeline, slot, log, snapshot }: Status): string {
+  const lines = [`pipeline  ${pico.bold(pipeline)}`]
+  if (slot === null) lines.push(`slot      ${pico.red('none')}: evert run, or evert init, creates it`)
+  else {
+    const lag = slot.lagBytes === null ? '' : `, ${bytes(slot.lagBytes)} behind the server`
+    lines.push(`slot      "${slot.name}", confirmed up to ${slot.confirmedLsn}${lag}`)
+    lines.push(`          ${slot.holder === null ? pico.yellow('nobody reads it') : `read by ${slot.holder}`}`)
+    if (slot.walStatus !== 'reserved' || slot.invalidationReason !== null)
+      lines.push(
+        `          ${pico.red(`WAL ${slot.walStatus}${slot.invalidationReason === null ? '' : `: ${slot.invalidationReason}`}`)}`,
+      )
+  }
+  if (log !== null)
+    lines.push(`log       ends at ${log.endLsn}${log.writtenAt === null ? '' : `, written ${log.writtenAt}`}`)
+  if (snapshot !== null) {
+    const done = snapshot.tables.filter(({ rows }) => rows !== null).length
+    const of = snapshot.lsn === null ? '' : ` at ${snapshot.lsn}, ${done} of ${snapshot.tables.length} tables`
+    lines.push(`snapshot  ${snapshot.state}${of}`)
+    if (snapshot.state !== 'complete')
+      for (const { schema, table, rows, estimatedRows } of snapshot.tables)
+        lines.push(
+          `          ${schema}.${table}: ${rows === null ? `about ${estimatedRows} rows` : `${rows} rows, done`}`,
+        )
+  }
+  return `${lines.join('\n')}\n`
+}
+
+function bytes(count: number): string {
+  const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB']
+  const unit = Math.min(Math.floor(Math.log2(Math.max(count, 1)) / 10), units.length - 1)
+  const value = count / 1024 ** unit
+  return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`
+}
