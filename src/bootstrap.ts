@@ -2,13 +2,11 @@
  * Bootstrap: for one new consumer, without disturbing anybody, the rows as they were at one LSN, and for every live partition the offset of
  * the first change after it. It needs the log and the database; of the daemon only that the log has come as far.
  */
-import { setTimeout as delay } from 'node:timers/promises'
 import { Closers } from './base/closers.js'
-import { EvertError } from './base/errors.js'
 import type { Logger } from './base/logger.js'
 import { appendAll } from './bridge.js'
 import type { Envelope } from './event/envelope.js'
-import { formatLsn, type Lsn, LSN_ZERO } from './event/lsn.js'
+import { formatLsn, type Lsn } from './event/lsn.js'
 import { formatPosition } from './event/position.js'
 import { encodedRecord } from './event/record.js'
 import type { Relation, RelationDescription } from './event/relation.js'
@@ -17,23 +15,14 @@ import { tableTopic } from './event/topic-name.js'
 import type { LargeValues } from './event/transcoder.js'
 import type { ValueOptions } from './event/type-kinds.js'
 import type { Log, LogWriter } from './log/log.js'
-import {
-  describeRelation,
-  type PublishedTable,
-  publishedTables,
-  qualifiedName,
-  requireSelect,
-} from './postgres/catalog.js'
+import { liveState, passed, requireTables } from './live.js'
+import { describeRelation, type PublishedTable } from './postgres/catalog.js'
 import { type Connection, connect } from './postgres/connection.js'
 import type { ConnectionOptions } from './postgres/connection-options.js'
-import { inspectPublication } from './postgres/publication.js'
 import { inspectServer, requireServer } from './postgres/server.js'
-import { inspectSlot } from './postgres/slot.js'
 import type { OnSnapshotStart, Snapshot } from './postgres/snapshot.js'
 import type { RowCondition } from './postgres/snapshot-units.js'
-import { quoteIdentifier } from './postgres/sql.js'
 import type { TablePatterns } from './postgres/table-patterns.js'
-import { type ProgressState, readProgress } from './progress.js'
 import { requireSameServer } from './resume.js'
 import { temporarySnapshot } from './temporary-snapshot.js'
 
@@ -72,9 +61,6 @@ export interface Bootstrap {
   readonly join: readonly { readonly topic: string; readonly partition: number; readonly offset: number }[]
 }
 
-const LOOK_EVERY_MS = 200
-const SAY_AFTER_MS = 3000
-
 export async function bootstrap(options: BootstrapOptions): Promise<Bootstrap> {
   const closers = new Closers()
   try {
@@ -112,48 +98,6 @@ async function run(asked: BootstrapOptions, closers: Closers): Promise<Bootstrap
   }
   await mark(writer, options, { op: 'complete', ...found })
   return found
-}
-
-/** Errors: PUBLICATION_MISSING, PUBLICATION_EMPTY, POSTGRES_PERMISSION, OPTION_INVALID. */
-async function requireTables(options: BootstrapOptions, connection: Connection, role: string): Promise<void> {
-  const { publication, patterns } = options
-  if ((await inspectPublication(connection, publication)) === null) {
-    throw new EvertError('PUBLICATION_MISSING', {
-      message: `publication "${publication}" does not exist`,
-      hint: 'evert run, or evert init, creates it; --name or --publication says which one is meant',
-    })
-  }
-  const published = await publishedTables(connection, publication)
-  const tables = published.filter(({ relation }) => patterns.matches(relation.schema, relation.table))
-  if (tables.length === 0) {
-    throw new EvertError('PUBLICATION_EMPTY', {
-      message: `publication "${publication}" has ${published.length} tables, and --tables matches none of them`,
-      hint: `alter publication "${publication}" add table …, or change --tables`,
-    })
-  }
-  requireSelect(tables, role)
-  for (const { relation } of tables) {
-    const condition = options.condition(relation)
-    if (condition === null) continue
-    const [first] = relation.columns
-    const columns = first === undefined ? '' : quoteIdentifier(first.name)
-    await connection
-      .query(`select ${columns} from ${qualifiedName(relation)} where (${condition}) limit 0`)
-      .catch((error) => {
-        if (!(error instanceof EvertError) || error.retry) throw error
-        throw new EvertError('OPTION_INVALID', { message: `--where: ${error.message}`, cause: error })
-      })
-  }
-}
-
-/** Error: PROGRESS_MISSING. */
-async function liveState({ name, signal }: BootstrapOptions, log: Log): Promise<ProgressState> {
-  const state = readProgress(name, await log.readProgress({ name, signal }))
-  if (state !== null) return state
-  throw new EvertError('PROGRESS_MISSING', {
-    message: `pipeline "${name}" has never written into the log: there is no live topic to join`,
-    hint: 'start evert run first; --name says which pipeline is meant',
-  })
 }
 
 /** A record into every partition. */
@@ -239,27 +183,4 @@ async function offsetsAfter(
     }
   }
   return join
-}
-
-/** What the slot confirms is in the log, too; and it moves on where nothing is published. */
-async function passed(
-  { name, slot, logger, signal }: BootstrapOptions,
-  log: Log,
-  { connection, lsn }: { readonly connection: Connection; readonly lsn: Lsn },
-): Promise<void> {
-  const startedMs = performance.now()
-  for (let said = false; ;) {
-    const logLsn = readProgress(name, await log.readProgress({ name, signal }))?.endLsn ?? LSN_ZERO
-    const confirmed = (await inspectSlot(connection, slot))?.confirmedFlushLsn ?? LSN_ZERO
-    if (logLsn >= lsn || confirmed >= lsn) return
-    if (!said && performance.now() - startedMs > SAY_AFTER_MS) {
-      said = true
-      const reached = formatLsn(logLsn > confirmed ? logLsn : confirmed)
-      logger.warn(
-        { pipeline: name, reached, wanted: formatLsn(lsn) },
-        'waiting for the live log to come as far: evert run must be running',
-      )
-    }
-    await delay(LOOK_EVERY_MS, undefined, { signal })
-  }
 }

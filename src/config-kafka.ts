@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { flag, text } from './base/option-values.js'
 
-const KAFKA = ['run', 'status', 'snapshot', 'drop', 'tail', 'schema'] as const
+const KAFKA = ['run', 'status', 'snapshot', 'verify', 'drop', 'tail', 'schema'] as const
 
 export const KAFKA_OPTIONS = [
   {

@@ -1,9 +1,9 @@
 /** Configuration: every option, declared once. Values come from flags, EVERT_ variables and a YAML file, in that order. */
 import { z } from 'zod'
 import { KAFKA_OPTIONS } from './config-kafka.js'
-import { bytes, duration, flag, retention, startingPoint, text, whole } from './base/option-values.js'
+import { bytes, duration, flag, retention, share, startingPoint, text, whole } from './base/option-values.js'
 
-export const COMMANDS = ['run', 'init', 'status', 'snapshot', 'tail', 'schema', 'drop', 'demo'] as const
+export const COMMANDS = ['run', 'init', 'status', 'snapshot', 'verify', 'tail', 'schema', 'drop', 'demo'] as const
 export type CommandName = (typeof COMMANDS)[number]
 
 export interface Option {
@@ -26,10 +26,12 @@ export interface Option {
 /** No dot, which parts the name from schema and table in a topic. */
 export const NAME = /^[A-Za-z0-9_-]{1,100}$/
 
-const PIPELINE = ['run', 'init', 'status', 'snapshot', 'drop'] as const
-const NAMED = ['run', 'init', 'status', 'snapshot', 'drop', 'tail', 'schema'] as const
+const PIPELINE = ['run', 'init', 'status', 'snapshot', 'verify', 'drop'] as const
+const NAMED = ['run', 'init', 'status', 'snapshot', 'verify', 'drop', 'tail', 'schema'] as const
 /** What makes events. */
 const PUBLISHING = ['run', 'snapshot'] as const
+/** What reads or makes them. */
+const EVENTS = ['run', 'snapshot', 'verify'] as const
 
 export const OPTIONS = [
   {
@@ -44,7 +46,7 @@ export const OPTIONS = [
   },
   {
     name: 'log',
-    commands: ['run', 'status', 'snapshot', 'drop', 'tail', 'schema', 'demo'],
+    commands: ['run', 'status', 'snapshot', 'verify', 'drop', 'tail', 'schema', 'demo'],
     value: 'kafka://host:port[,host:port] | ./directory',
     schema: text,
     help: 'where events go: Kafka, or the embedded log in a directory',
@@ -62,7 +64,7 @@ export const OPTIONS = [
   },
   {
     name: 'tables',
-    commands: ['run', 'init', 'snapshot'],
+    commands: ['run', 'init', 'snapshot', 'verify'],
     value: 'patterns',
     schema: text,
     default: '*',
@@ -112,7 +114,7 @@ export const OPTIONS = [
   },
   {
     name: 'readers',
-    commands: PUBLISHING,
+    commands: EVENTS,
     value: 'number',
     schema: whole(1, 64),
     help: 'connections that read a snapshot at a time (default: number of cores)',
@@ -169,7 +171,7 @@ export const OPTIONS = [
   },
   {
     name: 'format',
-    commands: PUBLISHING,
+    commands: EVENTS,
     value: 'evert | debezium | plain | cloudevents',
     schema: z.enum(['evert', 'debezium', 'plain', 'cloudevents']),
     default: 'evert',
@@ -179,7 +181,7 @@ export const OPTIONS = [
   },
   {
     name: 'json-values',
-    commands: PUBLISHING,
+    commands: EVENTS,
     value: 'string | nested',
     schema: z.enum(['string', 'nested']),
     default: 'string',
@@ -189,7 +191,7 @@ export const OPTIONS = [
   },
   {
     name: 'bytea-values',
-    commands: PUBLISHING,
+    commands: EVENTS,
     value: 'base64 | hex',
     schema: z.enum(['base64', 'hex']),
     default: 'base64',
@@ -198,7 +200,7 @@ export const OPTIONS = [
   },
   {
     name: 'numeric-values',
-    commands: PUBLISHING,
+    commands: EVENTS,
     value: 'string | number',
     schema: z.enum(['string', 'number']),
     default: 'string',
@@ -208,7 +210,7 @@ export const OPTIONS = [
   },
   {
     name: 'timestamp-values',
-    commands: PUBLISHING,
+    commands: EVENTS,
     value: 'iso | epoch-us',
     schema: z.enum(['iso', 'epoch-us']),
     default: 'iso',
@@ -296,6 +298,14 @@ export const OPTIONS = [
     help: 'end where the log ended at the start, instead of following it',
   },
   {
+    name: 'sample',
+    commands: ['verify'],
+    value: '1%',
+    schema: share,
+    default: '100%',
+    help: 'how many of the rows are compared, chosen by their keys',
+  },
+  {
     name: 'watch',
     commands: ['status'],
     value: 'true | false',
@@ -331,7 +341,7 @@ export const OPTIONS = [
   },
   {
     name: 'json',
-    commands: ['init', 'status', 'snapshot', 'tail', 'schema', 'demo'],
+    commands: ['init', 'status', 'snapshot', 'verify', 'tail', 'schema', 'demo'],
     value: 'true | false',
     schema: flag,
     default: false,

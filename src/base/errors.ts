@@ -60,6 +60,8 @@ export const ERRORS = {
   TOPIC_REPLACED: loss('a topic that the pipeline has written was deleted and created again'),
   TOPIC_TRUNCATED: loss('a topic holds less than the pipeline has written'),
 
+  LOG_DIFFERS: loss('the log does not say what the tables say'),
+
   // The log
   LOG_UNREACHABLE: unavailable('no broker of --log answers'),
   LOG_UNAVAILABLE: unavailable('the log cannot take records for now'),

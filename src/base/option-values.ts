@@ -37,3 +37,11 @@ export const startingPoint = z.union([
   z.enum(['beginning', 'now']),
   z.string().regex(POSITION, 'beginning, now, or a position: 16 hex digits, -, 8 hex digits'),
 ])
+
+/** Of 1. */
+export const share = z.coerce.string().transform((value, context) => {
+  const percent = Number(/^(\d+(?:\.\d+)?)%$/.exec(value)?.[1])
+  if (percent > 0 && percent <= 100) return percent / 100
+  context.addIssue({ code: 'custom', message: 'a share is a number of percent, such as 1%' })
+  return z.NEVER
+})

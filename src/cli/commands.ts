@@ -41,6 +41,16 @@ export const COMMANDS: readonly Command[] = [
     load: async () => (await import('./snapshot.js')).snapshot,
   },
   {
+    name: 'verify',
+    summary: 'prove that the log equals the tables at one LSN; show the first keys that differ',
+    prose: `The tables are read under a snapshot, the live topics up to its LSN, and both are compared by key and by value, as digests on disk: memory does not grow with the tables, and the temporary folder needs about as much room as both. It disturbs nobody; evert run must be running, or have come as far. It exits 3 where a row is missing in the log, is there and not in its table, or differs, and where an event is repeated. Values that Postgres did not send and columns that are younger than the last event of their row are counted, not compared. With --json it prints {"lsn","position","tables":[{"schema","table","verdict","rows","logRows","differences","first":[{"kind","key","position","columns"}],"notCompared"}]}; "verdict" is "equal", "different", or null for a table without a key, which cannot be compared.`,
+    examples: [
+      'evert verify --source postgres://localhost/shop --log kafka://localhost:9092',
+      'evert verify --source postgres://localhost/shop --log ./log --tables public.orders --sample 1%',
+    ],
+    load: async () => (await import('./verify.js')).verifyCommand,
+  },
+  {
     name: 'tail',
     summary: 'follow the events as a person, or a program, reads them',
     prose: `It shows committed events only, in the order of their positions. With --json it prints one object a line: {"topic","partition","offset","timestamp","key","value","headers"}, with the timestamp in milliseconds and key and value byte for byte as they stand in the log; a tombstone has a null value.`,

@@ -1,0 +1,59 @@
+/** evert verify: whether the log equals the tables. */
+import { availableParallelism } from 'node:os'
+import pico from 'picocolors'
+import { EvertError } from '../base/errors.js'
+import { tablePatterns } from '../postgres/table-patterns.js'
+import { type TableVerdict, type Verification, verify } from '../verify.js'
+import type { RunCommand } from './command.js'
+import { requireLog } from './open-log.js'
+import { envelopeOf, pipelineNames, valueOptions } from './pipeline-options.js'
+import { snapshotProgress } from './snapshot-progress.js'
+
+export const verifyCommand: RunCommand = async ({ config, logger, signal }) => {
+  const names = pipelineNames(config)
+  const log = await requireLog(config, { logger, create: false })()
+  try {
+    const found = await verify({
+      ...names,
+      patterns: tablePatterns(config.tables ?? '*'),
+      readers: config.readers ?? availableParallelism(),
+      sample: config.sample ?? 1,
+      values: valueOptions(config),
+      envelope: envelopeOf(config, names),
+      log,
+      logger,
+      signal,
+      ...snapshotProgress(logger),
+    })
+    process.stdout.write(config.json === true ? `${JSON.stringify(found)}\n` : readable(found))
+    const different = found.tables.filter(({ verdict }) => verdict === 'different')
+    if (different.length === 0) return
+    throw new EvertError('LOG_DIFFERS', {
+      message: `the log of pipeline "${names.name}" differs from ${different.map(nameOf).join(', ')} at ${found.lsn}`,
+      hint: 'evert drop, then evert run --on-loss resnapshot, publishes all rows again; please report how it came to this',
+    })
+  } finally {
+    await log.close()
+  }
+}
+
+const nameOf = ({ schema, table }: TableVerdict): string => `${schema}.${table}`
+
+function readable({ lsn, tables }: Verification): string {
+  const lines = tables.flatMap((table) => [verdictOf(table), ...table.first.map(differenceOf)])
+  return `at ${lsn}\n${lines.join('\n')}\n`
+}
+
+function verdictOf(table: TableVerdict): string {
+  const { verdict, rows, differences, notCompared } = table
+  if (verdict === null) return `  ${nameOf(table)}: ${pico.yellow('not compared')}, it has no key`
+  const unknown = notCompared === 0 ? '' : `, ${notCompared} values not compared`
+  const said = verdict === 'equal' ? pico.green('equal') : pico.red(`${differences} differences`)
+  return `  ${nameOf(table)}: ${rows} rows, ${said}${unknown}`
+}
+
+function differenceOf({ kind, key, position, columns }: TableVerdict['first'][number]): string {
+  const where = position === null ? '' : ` at ${position}`
+  const of = columns.length === 0 ? '' : ` (${columns.join(', ')})`
+  return `    ${kind} ${key ?? ''}${of}${where}`
+}

@@ -1,0 +1,95 @@
+/** What a command needs to know of the pipeline that it compares or joins, without being it. */
+import { setTimeout as delay } from 'node:timers/promises'
+import { EvertError } from './base/errors.js'
+import type { Logger } from './base/logger.js'
+import { formatLsn, type Lsn, LSN_ZERO } from './event/lsn.js'
+import type { Log } from './log/log.js'
+import { publishedTables, qualifiedName, requireSelect } from './postgres/catalog.js'
+import type { Connection } from './postgres/connection.js'
+import { inspectPublication } from './postgres/publication.js'
+import { inspectSlot } from './postgres/slot.js'
+import type { RowCondition } from './postgres/snapshot-units.js'
+import { quoteIdentifier } from './postgres/sql.js'
+import type { TablePatterns } from './postgres/table-patterns.js'
+import { type ProgressState, readProgress } from './progress.js'
+
+interface TablesOptions {
+  readonly publication: string
+  readonly patterns: TablePatterns
+  readonly condition: RowCondition
+}
+
+export interface LiveOptions {
+  readonly name: string
+  readonly slot: string
+  readonly logger: Logger
+  readonly signal: AbortSignal
+}
+
+const LOOK_EVERY_MS = 200
+const SAY_AFTER_MS = 3000
+
+/** Errors: PUBLICATION_MISSING, PUBLICATION_EMPTY, POSTGRES_PERMISSION, OPTION_INVALID. */
+export async function requireTables(options: TablesOptions, connection: Connection, role: string): Promise<void> {
+  const { publication, patterns } = options
+  if ((await inspectPublication(connection, publication)) === null) {
+    throw new EvertError('PUBLICATION_MISSING', {
+      message: `publication "${publication}" does not exist`,
+      hint: 'evert run, or evert init, creates it; --name or --publication says which one is meant',
+    })
+  }
+  const published = await publishedTables(connection, publication)
+  const tables = published.filter(({ relation }) => patterns.matches(relation.schema, relation.table))
+  if (tables.length === 0) {
+    throw new EvertError('PUBLICATION_EMPTY', {
+      message: `publication "${publication}" has ${published.length} tables, and --tables matches none of them`,
+      hint: `alter publication "${publication}" add table …, or change --tables`,
+    })
+  }
+  requireSelect(tables, role)
+  for (const { relation } of tables) {
+    const condition = options.condition(relation)
+    if (condition === null) continue
+    const [first] = relation.columns
+    const columns = first === undefined ? '' : quoteIdentifier(first.name)
+    await connection
+      .query(`select ${columns} from ${qualifiedName(relation)} where (${condition}) limit 0`)
+      .catch((error) => {
+        if (!(error instanceof EvertError) || error.retry) throw error
+        throw new EvertError('OPTION_INVALID', { message: `--where: ${error.message}`, cause: error })
+      })
+  }
+}
+
+/** Error: PROGRESS_MISSING. */
+export async function liveState({ name, signal }: LiveOptions, log: Log): Promise<ProgressState> {
+  const state = readProgress(name, await log.readProgress({ name, signal }))
+  if (state !== null) return state
+  throw new EvertError('PROGRESS_MISSING', {
+    message: `pipeline "${name}" has never written into the log: there is no live topic to join`,
+    hint: 'start evert run first; --name says which pipeline is meant',
+  })
+}
+
+/** What the slot confirms is in the log, too; and it moves on where nothing is published. */
+export async function passed(
+  { name, slot, logger, signal }: LiveOptions,
+  log: Log,
+  { connection, lsn }: { readonly connection: Connection; readonly lsn: Lsn },
+): Promise<void> {
+  const startedMs = performance.now()
+  for (let said = false; ;) {
+    const logLsn = readProgress(name, await log.readProgress({ name, signal }))?.endLsn ?? LSN_ZERO
+    const confirmed = (await inspectSlot(connection, slot))?.confirmedFlushLsn ?? LSN_ZERO
+    if (logLsn >= lsn || confirmed >= lsn) return
+    if (!said && performance.now() - startedMs > SAY_AFTER_MS) {
+      said = true
+      const reached = formatLsn(logLsn > confirmed ? logLsn : confirmed)
+      logger.warn(
+        { pipeline: name, reached, wanted: formatLsn(lsn) },
+        'waiting for the live log to come as far: evert run must be running',
+      )
+    }
+    await delay(LOOK_EVERY_MS, undefined, { signal })
+  }
+}

@@ -1,0 +1,298 @@
+/**
+ * Verify: that the log, folded to one LSN, is what the tables are at that LSN. Both sides are read once, side by side with whatever else goes
+ * on, and compared by key, value by value, as digests of the bytes that an event has.
+ */
+import { Closers } from './base/closers.js'
+import { EvertError } from './base/errors.js'
+import type { Logger } from './base/logger.js'
+import type { Envelope } from './event/envelope.js'
+import { formatLsn, type Lsn } from './event/lsn.js'
+import { membersOf } from './event/members.js'
+import { formatPosition } from './event/position.js'
+import type { EncodedRecord, RecordSink } from './event/sink.js'
+import { tableTopic } from './event/topic-name.js'
+import type { ValueOptions } from './event/type-kinds.js'
+import { liveState, passed, requireTables } from './live.js'
+import type { FilledRecords, Log, LogRecord } from './log/log.js'
+import { positionIn } from './log/position-in.js'
+import { describeRelation, type PublishedTable } from './postgres/catalog.js'
+import { type Connection, connect } from './postgres/connection.js'
+import type { ConnectionOptions } from './postgres/connection-options.js'
+import { inspectServer, requireServer } from './postgres/server.js'
+import type { OnSnapshotStart, Snapshot } from './postgres/snapshot.js'
+import type { TablePatterns } from './postgres/table-patterns.js'
+import { requireSameServer } from './resume.js'
+import { type Difference as DigestDifference, hashText, RowDigests } from './row-digests.js'
+import { temporarySnapshot } from './temporary-snapshot.js'
+
+export interface VerifyOptions {
+  readonly name: string
+  readonly slot: string
+  readonly publication: string
+  readonly connection: ConnectionOptions
+  readonly patterns: TablePatterns
+  readonly readers: number
+  /** Of the rows that are compared, chosen by their keys: 1 for all. */
+  readonly sample: number
+  /** As the pipeline publishes them. */
+  readonly values: ValueOptions
+  readonly envelope: Envelope
+  readonly log: Log
+  readonly logger: Logger
+  readonly signal: AbortSignal
+  readonly onSnapshotStart: OnSnapshotStart
+  readonly onSnapshotRows: (table: PublishedTable, rows: number) => void
+  readonly onSnapshotComplete: () => void
+}
+
+export interface Difference {
+  /** `missing` in the log, `extra` in the log, `different`, or `repeated`: an event whose position does not come after the one before it. */
+  readonly kind: DigestDifference['kind'] | 'repeated'
+  readonly key: string | null
+  /** Of the event in the log; null where it has none. */
+  readonly position: string | null
+  /** That differ. */
+  readonly columns: readonly string[]
+}
+
+export interface TableVerdict {
+  readonly schema: string
+  readonly table: string
+  /** Null where it cannot be compared: without a key the log does not say which row an event is about. */
+  readonly verdict: 'equal' | 'different' | null
+  readonly rows: number
+  /** That the log folds to. */
+  readonly logRows: number
+  readonly differences: number
+  /** The first few, by key. */
+  readonly first: readonly Difference[]
+  /** Values that the log does not have, because Postgres did not send them, or because the column is younger than the row's last event. */
+  readonly notCompared: number
+}
+
+export interface Verification {
+  readonly lsn: string
+  readonly position: string
+  readonly tables: readonly TableVerdict[]
+}
+
+/** So many of a table are shown. */
+const SHOWN = 10
+
+export async function verify(options: VerifyOptions): Promise<Verification> {
+  const closers = new Closers()
+  try {
+    return await run(options, closers)
+  } finally {
+    await closers.close()
+  }
+}
+
+async function run(asked: VerifyOptions, closers: Closers): Promise<Verification> {
+  const { signal, log } = asked
+  const connection = closers.add(await connect(asked.connection, { kind: 'ordinary', signal }), (c) => c.close())
+  const options = { ...asked, connection: { ...asked.connection, hosts: [connection.at] }, condition: () => null }
+  const server = await inspectServer(connection)
+  requireServer(server, options.connection)
+  await requireTables(options, connection, server.role)
+  const live = await liveState(options, log)
+  const { reader, lsn, identity } = await temporarySnapshot(options, { connection, server }, closers)
+  requireSameServer(options, identity, live)
+  options.onSnapshotStart(reader, null)
+  const digests = closers.add(
+    new RowDigests(Math.max(reader.cost.rows, reader.cost.bytes / 200) * options.sample),
+    (d) => d.close(),
+  )
+  await digestTables(options, { connection, reader, lsn, digests })
+  options.onSnapshotComplete()
+  await passed(options, log, { connection, lsn })
+  const repeated = await digestLog(options, { reader, lsn, digests })
+  return { lsn: formatLsn(lsn), position: positionOf(lsn), tables: verdicts(reader.tables, digests, repeated) }
+}
+
+function positionOf(lsn: Lsn): string {
+  return formatPosition({ commitLsn: lsn, ordinal: 0 })
+}
+
+/** Rows go through the transcoder, so that both sides have the same bytes. */
+async function digestTables(
+  options: VerifyOptions,
+  at: { readonly connection: Connection; readonly reader: Snapshot; readonly lsn: Lsn; readonly digests: RowDigests },
+): Promise<void> {
+  const { reader, lsn, digests, connection } = at
+  const topics = topicsOf(options, reader)
+  const chosen = sampler(options.sample)
+  const sink: RecordSink = {
+    bytes: 0,
+    records: 0,
+    topic: ({ name }) => ({ name, partitions: 1 }),
+    append: (topic, record) => {
+      const table = topics.get(topic.name)
+      const key = keyOf(record)
+      if (table === undefined || key === null || !chosen(key)) return
+      const value = record.bytes.subarray(record.valueStart, record.valueEnd)
+      const { row } = partsOf({ value, headers: record.headers ?? [] }, options.envelope)
+      if (row !== null) digests.row({ side: 'table', table, partition: 0, position: '', key }, value, row, false)
+    },
+    appendToAll: () => undefined,
+  }
+  const rows = reader.rows<FilledRecords | null>({
+    lsn,
+    pipeline: options.name,
+    relations: {
+      recall: () => null,
+      ask: (relation) => describeRelation(connection, relation),
+      remember: () => undefined,
+      earlierKeys: () => [],
+    },
+    values: options.values,
+    envelope: options.envelope,
+    largeValues: { omit: false, onSkip: () => undefined },
+    sink,
+    cut: () => null,
+    batchBytes: Number.POSITIVE_INFINITY,
+    gone: () => [],
+    onTable: () => undefined,
+    onRows: options.onSnapshotRows,
+    signal: options.signal,
+  })
+  for await (const _ of rows) continue
+  reader.close()
+}
+
+/** By topic, the events that do not come after the one before them. */
+async function digestLog(
+  options: VerifyOptions,
+  at: { readonly reader: Snapshot; readonly lsn: Lsn; readonly digests: RowDigests },
+): Promise<ReadonlyMap<number, readonly Difference[]>> {
+  const { log, name, signal } = options
+  const topics = topicsOf(options, at.reader)
+  const repeated = new Map<number, Difference[]>()
+  for (const { name: topic, partitions } of await log.topics(`${name}.`)) {
+    const table = topics.get(topic)
+    if (table === undefined) continue
+    for (let partition = 0; partition < partitions; partition++) {
+      const { earliest } = await log.offsets(topic, partition)
+      const until = await log.offsetAt({ topic, partition, position: positionOf(at.lsn), signal })
+      let last = ''
+      for await (const record of log.read({ topic, partition, from: earliest, until, signal })) {
+        const position = positionIn(record)
+        if (position !== null && position <= last) {
+          const found = repeated.get(table) ?? []
+          repeated.set(table, found)
+          found.push({ kind: 'repeated', key: record.key?.toString() ?? null, position, columns: [] })
+        }
+        last = position ?? last
+        digestRecord(options, at.digests, { table, record, position: last })
+      }
+      signal.throwIfAborted()
+    }
+  }
+  return repeated
+}
+
+function digestRecord(
+  { envelope, sample }: VerifyOptions,
+  digests: RowDigests,
+  { table, record, position }: { readonly table: number; readonly record: LogRecord; readonly position: string },
+): void {
+  const { partition, value, key } = record
+  const entry = { side: 'log', table, partition, position } as const
+  const parts = partsOf(record, envelope)
+  if (parts.operation === 't') digests.truncate(entry)
+  else if (key === null || !sampler(sample)(key)) return
+  else if (value === null || parts.row === null) digests.gone({ ...entry, key })
+  else digests.row({ ...entry, key }, value, parts.row, parts.operation === 'u' && parts.partial)
+}
+
+function verdicts(
+  tables: readonly PublishedTable[],
+  digests: RowDigests,
+  repeated: ReadonlyMap<number, readonly Difference[]>,
+): TableVerdict[] {
+  const counts = tables.map((_, table) => repeated.get(table)?.length ?? 0)
+  const first = tables.map((_, table) => [...(repeated.get(table) ?? [])])
+  const comparisons = digests.compare(({ table, columns, ...difference }) => {
+    counts[table]!++
+    const names = tables[table]!.relation.columns.map(({ name }) => name)
+    first[table]!.push({ ...difference, columns: names.filter((name) => columns.includes(hashText(escaped(name)))) })
+    // Memory stays bounded where everything differs.
+    if (first[table]!.length > 2 * SHOWN) first[table] = byKey(first[table]!)
+  })
+  return tables.map(({ relation }, table) => {
+    const { schema, table: name } = relation
+    const compared = comparisons.find((one) => one.table === table)
+    const { rows = 0, logRows = 0, notCompared = 0 } = compared ?? {}
+    const keyed = relation.columns.some(({ key }) => key)
+    const verdict = keyed ? (counts[table] === 0 ? 'equal' : 'different') : null
+    return {
+      schema,
+      table: name,
+      verdict,
+      rows,
+      logRows,
+      differences: counts[table]!,
+      first: byKey(first[table]!),
+      notCompared,
+    }
+  })
+}
+
+function byKey(differences: readonly Difference[]): Difference[] {
+  return differences.toSorted((a, b) => ((a.key ?? '') < (b.key ?? '') ? -1 : 1)).slice(0, SHOWN)
+}
+
+/** As a name stands in an event. */
+function escaped(name: string): string {
+  return JSON.stringify(name).slice(1, -1)
+}
+
+function topicsOf({ name }: VerifyOptions, { tables }: Snapshot): ReadonlyMap<string, number> {
+  return new Map(tables.map(({ relation }, i) => [tableTopic(name, relation.schema, relation.table), i]))
+}
+
+function keyOf({ bytes, keyStart, keyEnd }: EncodedRecord): Buffer | null {
+  return keyStart < 0 ? null : bytes.subarray(keyStart, keyEnd)
+}
+
+/** The same keys on both sides. */
+function sampler(share: number): (key: Buffer) => boolean {
+  const below = share * 1_000_000
+  return share >= 1 ? () => true : (key) => hashText(key.toString()) % 1_000_000 < below
+}
+
+interface EventParts {
+  readonly operation: string
+  /** Where the row stands in the value; null where the event has none. */
+  readonly row: number | null
+  /** Columns that are not there are as they were. */
+  readonly partial: boolean
+}
+
+/** Error: LOG_PROTOCOL. */
+function partsOf({ value, headers }: Pick<LogRecord, 'value' | 'headers'>, { name }: Envelope): EventParts {
+  const header = (key: string): string | null => headers.find((one) => one.key === key)?.value.toString() ?? null
+  if (name === 'plain') {
+    const row = value === null ? null : 0
+    return { operation: header('evert.op') ?? 'd', row, partial: header('evert.unchanged') !== null }
+  }
+  if (value === null) return { operation: 'd', row: null, partial: false }
+  const found = new Map<string, number>()
+  const start = name === 'cloudevents' ? startOf(value, 0).get('data') : 0
+  if (start !== undefined) for (const [member, at] of startOf(value, start)) found.set(member, at)
+  const [operation, after] = [found.get('op'), found.get('after')]
+  if (operation === undefined || after === undefined) {
+    throw new EvertError('LOG_PROTOCOL', {
+      message: `the log holds an event that is not of the format ${name}`,
+      hint: '--format must be that of the pipeline',
+    })
+  }
+  const row = value[after] === OPEN_BRACE ? after : null
+  return { operation: String.fromCharCode(value[operation + 1] ?? 0), row, partial: found.has('unchanged') }
+}
+
+const OPEN_BRACE = 0x7b
+
+function startOf(value: Buffer, start: number): Map<string, number> {
+  return new Map([...membersOf(value, start)].map((member) => [member.name, member.start]))
+}
