@@ -159,7 +159,7 @@ async function copy(
       options.onSnapshotRows(table, count)
     },
   })
-  await appendAll(rows, (filled) => writer.append(filled, new Map()))
+  await appendAll(rows, (filled, commit) => writer.append(filled, commit ? new Map() : null))
   await writer.append(writer.cut(), new Map())
   reader.close()
   return counts

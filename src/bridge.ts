@@ -41,6 +41,9 @@ export async function bridge(options: BridgeOptions): Promise<void> {
   }
 }
 
+/** Nobody goes on from the middle of a snapshot: after its first rows, its log transactions may be larger than a batch, for commits cost. */
+const APPENDS_A_COMMIT = 8
+
 /** Rows of a snapshot at an LSN: as they come, in log transactions of their own; the last one says that it is complete. */
 export async function copySnapshot(options: {
   readonly rows: AsyncIterable<FilledRecords>
@@ -53,23 +56,28 @@ export async function copySnapshot(options: {
   // Where the stream had nothing of ours up to a later LSN, that one stands: progress never goes back.
   const endLsn = options.lsn > progress.state.endLsn ? options.lsn : progress.state.endLsn
   const { snapshot: running } = progress.state
-  const append = async (filled: FilledRecords, state: ProgressState['snapshot']): Promise<void> => {
-    const { records, bytes } = filled
-    await writer.append(filled, progress.at(endLsn, state))
+  let [records, bytes] = [0, 0]
+  const append = async (filled: FilledRecords, state: ProgressState['snapshot'], commit: boolean): Promise<void> => {
+    records += filled.records
+    bytes += filled.bytes
+    await writer.append(filled, commit ? progress.at(endLsn, state) : null)
+    if (!commit) return
     options.onCommit({ records, bytes, endLsn })
+    records = bytes = 0
   }
-  await appendAll(rows, (filled) => append(filled, running))
-  await append(cutBoth(options), 'complete')
+  await appendAll(rows, (filled, commit) => append(filled, running, commit))
+  await append(cutBoth(options), 'complete', true)
 }
 
-/** One after the other; while one is appended, the next fills. */
+/** One after the other; while one is appended, the next fills. The last one may be left to commit. */
 export async function appendAll(
   rows: AsyncIterable<FilledRecords>,
-  append: (filled: FilledRecords) => Promise<void>,
+  append: (filled: FilledRecords, commit: boolean) => Promise<void>,
 ): Promise<void> {
   const filled = rows[Symbol.asyncIterator]()
+  let appends = 0
   for (let next = await filled.next(); next.done !== true;) {
-    const appended = append(next.value)
+    const appended = append(next.value, appends++ % APPENDS_A_COMMIT === 0)
     const following = filled.next()
     following.catch(() => undefined) // the log's error counts first
     await appended

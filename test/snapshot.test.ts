@@ -9,7 +9,7 @@ import { readAll, startPipeline } from './support/pipeline.js'
 import { startPostgres } from './support/postgres.js'
 import { freshDatabase, type TestDatabase } from './support/servers.js'
 
-const ROWS = 40_000
+const ROWS = 100_000
 let directory: string
 const openLog = (): Promise<Log> => openEmbeddedLog({ directory, topics: { partitions: 1 } })
 

@@ -120,23 +120,24 @@ export class CopyRows {
     let column = 0
     let at = start
     while (column < request.columns) {
+      const from = at
+      let byte = 0
+      // Up to the first escape everything stands where it should.
+      while (at < stop && (byte = bytes[at]!) !== TAB && byte !== BACKSLASH) at++
       let to = at
-      row.start[column] = at
-      let escaped = false
-      while (at < stop && bytes[at] !== TAB) {
-        let byte = bytes[at++]!
-        if (byte === BACKSLASH) {
-          escaped = true
-          byte = UNESCAPED[bytes[at]!]!
+      let isNull = false
+      if (at < stop && byte === BACKSLASH) {
+        // `\N` alone: no value is ever written with that escape.
+        isNull = at === from && bytes[at + 1] === LETTER_N
+        while (at < stop && (byte = bytes[at]!) !== TAB) {
+          if (byte === BACKSLASH) byte = UNESCAPED[bytes[++at]!]!
+          bytes[to++] = byte
           at++
         }
-        bytes[to++] = byte
       }
-      const from = row.start[column]!
-      // `\N` alone: no value is ever written with that escape.
-      const isNull = escaped && at - from === 2 && bytes[from] === LETTER_N
-      row.state[column] = isNull ? NULL : TEXT
+      row.start[column] = from
       row.end[column] = to
+      row.state[column] = isNull ? NULL : TEXT
       column++
       if (at >= stop) break
       at++

@@ -27,7 +27,8 @@ const INIT = `    const response = await this.#ask((broker) =>
 const SEND = `      await this.#producer.send(batches)
       if (progress !== null) await this.#producer.end(true)`
 const FENCE = `        await producer.init()
-        await endLeftOver({ cluster, producer, name })
+        const topics = (await cluster.listTopics()).map((topic) => topic.name).filter((topic) => isTopicOf(name, topic))
+        await endLeftOver({ cluster, producer, topics })
         const entries = await entriesOf({ name, signal })`
 const FAILED = `        broken.add(key)
         undelivered.add(entry)`
@@ -104,7 +105,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'calls a snapshot complete with its first rows',
     file: BRIDGE,
-    changes: [['await append(filled, running)', "await append(filled, 'complete')"]],
+    changes: [['append(filled, running, commit)', "append(filled, 'complete', commit)"]],
   },
   {
     name: 'goes back to the LSN of a snapshot where the stream is further',
