@@ -8,8 +8,6 @@ import type { Logger } from './base/logger.js'
 import type { OnCommit } from './bridge.js'
 import type { Envelope } from './event/envelope.js'
 import { formatLsn, type Lsn } from './event/lsn.js'
-import type { Relation } from './event/relation.js'
-import { tableTopic } from './event/topic-name.js'
 import type { LargeValues } from './event/transcoder.js'
 import type { ValueOptions } from './event/type-kinds.js'
 import type { Log, LogWriter } from './log/log.js'
@@ -29,6 +27,7 @@ import { identifySystem, inspectServer, requireServer, type Server } from './pos
 import { type CreatedSlot, inspectSlot } from './postgres/slot.js'
 import { type CreateOptions, createMissingSlot, replaceSlot, requireOwnSlot, standBy } from './pipeline-slot.js'
 import { temporarySnapshot } from './temporary-snapshot.js'
+import { topicRequest } from './live.js'
 import { gapOf, lastLsn, progressOrNull, requireBeyond, tableTopics } from './loss.js'
 import { notifier } from './notifications.js'
 import { KeySet } from './key-set.js'
@@ -181,13 +180,6 @@ async function prepareTopics(
   // A topic that is gone must not be made anew without a word.
   if (loss === null) await log.requireWhole({ name, topics, signal })
   await log.createTopics(requests)
-}
-
-function topicRequest(pipeline: string, relation: Relation): { name: string; keyed: boolean } {
-  return {
-    name: tableTopic(pipeline, relation.schema, relation.table),
-    keyed: relation.columns.some((column) => column.key),
-  }
 }
 
 /**

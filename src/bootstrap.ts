@@ -2,6 +2,7 @@
  * Bootstrap: for one new consumer, without disturbing anybody, the rows as they were at one LSN, and for every live partition the offset of
  * the first change after it. It needs the log and the database; of the daemon only that the log has come as far.
  */
+import { systemClock } from './base/clock.js'
 import { Closers } from './base/closers.js'
 import type { Logger } from './base/logger.js'
 import { appendAll } from './bridge.js'
@@ -11,11 +12,10 @@ import { formatPosition } from './event/position.js'
 import { encodedRecord } from './event/record.js'
 import type { Relation, RelationDescription } from './event/relation.js'
 import { schemaRecord } from './event/schema-record.js'
-import { tableTopic } from './event/topic-name.js'
 import type { LargeValues } from './event/transcoder.js'
 import type { ValueOptions } from './event/type-kinds.js'
 import type { Log, LogWriter } from './log/log.js'
-import { liveState, passed, requireTables } from './live.js'
+import { liveState, passed, requireTables, topicRequest } from './live.js'
 import { describeRelation, type PublishedTable } from './postgres/catalog.js'
 import { type Connection, connect } from './postgres/connection.js'
 import type { ConnectionOptions } from './postgres/connection-options.js'
@@ -33,6 +33,8 @@ export interface BootstrapOptions {
   readonly connection: ConnectionOptions
   readonly patterns: TablePatterns
   readonly condition: RowCondition
+  /** Error: OPTION_INVALID where a condition is of none of these tables. */
+  readonly requireUsed: (tables: readonly Relation[]) => void
   readonly readers: number
   readonly batchBytes: number
   readonly values: ValueOptions
@@ -50,15 +52,23 @@ export interface BootstrapOptions {
   readonly onSnapshotComplete: () => void
 }
 
-/** What a consumer must know to go on; the complete record holds it, too. */
+/** What a consumer must know to go on. */
 export interface Bootstrap {
   /** The rows are as they were at it. */
   readonly lsn: string
   /** Of the first change after it. */
   readonly position: string
-  readonly tables: readonly { readonly schema: string; readonly table: string; readonly rows: number }[]
-  /** By live partition, the offset of the first record that is not in the rows. */
-  readonly join: readonly { readonly topic: string; readonly partition: number; readonly offset: number }[]
+  readonly tables: readonly BootstrapTable[]
+}
+
+export interface BootstrapTable {
+  readonly schema: string
+  readonly table: string
+  readonly rows: number
+  /** The live one; null where nobody wants to join it. */
+  readonly topic: string | null
+  /** By live partition, that of the first record that is not in the rows. */
+  readonly offsets: readonly number[]
 }
 
 export async function bootstrap(options: BootstrapOptions): Promise<Bootstrap> {
@@ -84,48 +94,46 @@ async function run(asked: BootstrapOptions, closers: Closers): Promise<Bootstrap
   for (const { relation } of reader.tables) descriptions.set(relation, await describeRelation(connection, relation))
   const writer = closers.add(await options.openWriter(), (w) => w.close())
   options.onSnapshotStart(reader, null)
-  await mark(writer, options, startOf(options, lsn, descriptions))
+  const common = { lsn: formatLsn(lsn), position: formatPosition({ commitLsn: lsn, ordinal: 0 }) }
+  const shapes = [...descriptions].map(([relation, description]) => shapeOf(options, lsn, relation, description))
+  await mark(writer, options, [{ op: 'start', ...common, tables: shapes.length }, ...shapes])
   const rows = await copy(options, { reader, lsn, writer, descriptions })
   options.onSnapshotComplete()
-  const found = {
-    lsn: formatLsn(lsn),
-    position: formatPosition({ commitLsn: lsn, ordinal: 0 }),
-    tables: reader.tables.map((table) => {
-      const { schema, table: name } = table.relation
-      return { schema, table: name, rows: rows.get(table) ?? 0 }
-    }),
-    join: options.log === null ? [] : await offsetsAfter(options, options.log, { connection, reader, lsn }),
-  }
-  await mark(writer, options, { op: 'complete', ...found })
-  return found
+  const offsets = options.log === null ? null : await offsetsAfter(options, options.log, { connection, reader, lsn })
+  const tables = reader.tables.map((table) => {
+    const { schema, table: name } = table.relation
+    const topic = offsets === null ? null : topicRequest(options.name, table.relation).name
+    return { schema, table: name, rows: rows.get(table) ?? 0, topic, offsets: offsets?.get(topic ?? '') ?? [] }
+  })
+  const joins = tables.map((table) => ({ op: 'join', ...table }))
+  await mark(writer, options, [...joins, { op: 'complete', ...common }])
+  return { ...common, tables }
 }
 
-/** A record into every partition. */
+/** Records into every partition: a small one for each table, for a record has its limits. */
 async function mark(
   writer: LogWriter,
   { into }: BootstrapOptions,
-  value: Readonly<Record<string, unknown>>,
+  values: readonly Readonly<Record<string, unknown>>[],
 ): Promise<void> {
   const topic = await writer.sink.topic({ name: into, keyed: false })
-  const [key, bytes] = [JSON.stringify({ snapshot: value['lsn'] }), JSON.stringify(value)].map((text) =>
-    Buffer.from(text),
-  )
-  writer.sink.appendToAll(topic, encodedRecord({ key: key!, value: bytes!, timestampMs: Date.now() }))
+  for (const value of values) {
+    const [key, bytes] = [{ op: value['op'] }, value].map((json) => Buffer.from(JSON.stringify(json)))
+    writer.sink.appendToAll(topic, encodedRecord({ key: key!, value: bytes!, timestampMs: Date.now() }))
+  }
   await writer.append(writer.cut(), new Map())
 }
 
-/** The shapes of the tables, so that the rows can be interpreted without the pipeline's schema topic. */
-function startOf(
+/** So that the rows can be interpreted without the pipeline's schema topic. */
+function shapeOf(
   { envelope, values }: BootstrapOptions,
   lsn: Lsn,
-  descriptions: ReadonlyMap<Relation, RelationDescription>,
+  relation: Relation,
+  description: RelationDescription,
 ): Readonly<Record<string, unknown>> {
-  const at = { commitLsn: lsn, ordinal: 0 }
   const told = { format: envelope.name, values }
-  const tables = [...descriptions].map(([relation, description]) => {
-    return JSON.parse(schemaRecord(relation, { ...description, told }, at).value.toString()) as unknown
-  })
-  return { op: 'start', lsn: formatLsn(lsn), position: formatPosition(at), tables }
+  const { value } = schemaRecord(relation, { ...description, told }, { commitLsn: lsn, ordinal: 0 })
+  return { op: 'shape', ...(JSON.parse(value.toString()) as object) }
 }
 
 /** In log transactions of their own, as they come. Gives the number of rows by table. */
@@ -159,9 +167,16 @@ async function copy(
       options.onSnapshotRows(table, count)
     },
   })
-  await appendAll(rows, (filled, commit) => writer.append(filled, commit ? new Map() : null))
-  await writer.append(writer.cut(), new Map())
-  reader.close()
+  try {
+    await appendAll(rows, {
+      append: (filled, commit) => writer.append(filled, commit ? new Map() : null),
+      cut: () => writer.cut(),
+      clock: systemClock,
+    })
+    await writer.append(writer.cut(), new Map())
+  } finally {
+    reader.close()
+  }
   return counts
 }
 
@@ -170,17 +185,22 @@ async function offsetsAfter(
   options: BootstrapOptions,
   log: Log,
   at: { readonly connection: Connection; readonly reader: Snapshot; readonly lsn: Lsn },
-): Promise<Bootstrap['join']> {
+): Promise<ReadonlyMap<string, readonly number[]>> {
   const { name, signal } = options
   await passed(options, log, at)
-  const topics = new Set(at.reader.tables.map(({ relation }) => tableTopic(name, relation.schema, relation.table)))
+  const requests = at.reader.tables.map(({ relation }) => topicRequest(name, relation))
+  // One that came later has its topic with its first change, which the consumer is to find.
+  await log.createTopics(requests)
+  const topics = new Set(requests.map((request) => request.name))
+  await log.settled({ topics: [...topics], signal })
   const position = formatPosition({ commitLsn: at.lsn, ordinal: 0 })
-  const join = []
+  const found = new Map<string, number[]>()
   for (const { name: topic, partitions } of await log.topics(`${name}.`)) {
     if (!topics.has(topic)) continue
-    for (let partition = 0; partition < partitions; partition++) {
-      join.push({ topic, partition, offset: Number(await log.offsetAt({ topic, partition, position, signal })) })
-    }
+    const offsets: number[] = []
+    for (let partition = 0; partition < partitions; partition++)
+      offsets.push(Number(await log.offsetAt({ topic, partition, position, signal })))
+    found.set(topic, offsets)
   }
-  return join
+  return found
 }

@@ -4,6 +4,7 @@
  * While one batch commits, the socket goes on filling the next, up to a bound in bytes. A batch without an end LSN is a part of a
  * Postgres transaction that is too large for one: the log transaction stays open until the part that ends it.
  */
+import type { Clock } from './base/clock.js'
 import type { EndLsn, Lsn } from './event/lsn.js'
 import type { FilledRecords, LogWriter } from './log/log.js'
 import type { Batch, ChangesRequest } from './postgres/replication-stream.js'
@@ -43,6 +44,7 @@ export async function bridge(options: BridgeOptions): Promise<void> {
 
 /** Nobody goes on from the middle of a snapshot: after its first rows, its log transactions may be larger than a batch, for commits cost. */
 const APPENDS_A_COMMIT = 8
+const COMMIT_MS = 1000
 
 /** Rows of a snapshot at an LSN: as they come, in log transactions of their own; the last one says that it is complete. */
 export async function copySnapshot(options: {
@@ -50,6 +52,7 @@ export async function copySnapshot(options: {
   readonly writer: LogWriter
   readonly progress: ProgressKeeper
   readonly lsn: Lsn
+  readonly clock: Clock
   readonly onCommit: OnCommit
 }): Promise<void> {
   const { rows, writer, progress } = options
@@ -65,24 +68,46 @@ export async function copySnapshot(options: {
     options.onCommit({ records, bytes, endLsn })
     records = bytes = 0
   }
-  await appendAll(rows, (filled, commit) => append(filled, running, commit))
+  const cut = (): FilledRecords => cutBoth(options)
+  await appendAll(rows, { ...options, cut, append: (filled, commit) => append(filled, running, commit) })
   await append(cutBoth(options), 'complete', true)
 }
 
 /** One after the other; while one is appended, the next fills. The last one may be left to commit. */
 export async function appendAll(
   rows: AsyncIterable<FilledRecords>,
-  append: (filled: FilledRecords, commit: boolean) => Promise<void>,
+  to: {
+    readonly append: (filled: FilledRecords, commit: boolean) => Promise<void>
+    readonly cut: () => FilledRecords
+    readonly clock: Clock
+  },
 ): Promise<void> {
   const filled = rows[Symbol.asyncIterator]()
   let appends = 0
   for (let next = await filled.next(); next.done !== true;) {
-    const appended = append(next.value, appends++ % APPENDS_A_COMMIT === 0)
+    const commit = appends++ % APPENDS_A_COMMIT === 0
+    const appended = to.append(next.value, commit)
     const following = filled.next()
     following.catch(() => undefined) // the log's error counts first
     await appended
+    // Rows may be long in coming, and brokers give up on a log transaction that is open for long.
+    if (!commit && !(await settlesWithin(COMMIT_MS, following, to.clock))) {
+      await to.append(to.cut(), true)
+      appends = 1
+    }
     next = await following
   }
+}
+
+async function settlesWithin(ms: number, promise: Promise<unknown>, clock: Clock): Promise<boolean> {
+  return await new Promise((resolve) => {
+    const timer = clock.after(ms, () => resolve(false))
+    const settled = (): void => {
+      timer.cancel()
+      resolve(true)
+    }
+    promise.then(settled, settled)
+  })
 }
 
 /** What is remembered commits with the records that were made of it. */

@@ -3,6 +3,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { EvertError } from './base/errors.js'
 import type { Logger } from './base/logger.js'
 import { formatLsn, type Lsn, LSN_ZERO } from './event/lsn.js'
+import type { Relation } from './event/relation.js'
+import type { TopicRequest } from './event/sink.js'
+import { tableTopic } from './event/topic-name.js'
 import type { Log } from './log/log.js'
 import { publishedTables, qualifiedName, requireSelect } from './postgres/catalog.js'
 import type { Connection } from './postgres/connection.js'
@@ -17,6 +20,8 @@ interface TablesOptions {
   readonly publication: string
   readonly patterns: TablePatterns
   readonly condition: RowCondition
+  /** Error: OPTION_INVALID where a condition is of none of these tables. */
+  readonly requireUsed: (tables: readonly Relation[]) => void
 }
 
 export interface LiveOptions {
@@ -46,7 +51,8 @@ export async function requireTables(options: TablesOptions, connection: Connecti
       hint: `alter publication "${publication}" add table …, or change --tables`,
     })
   }
-  requireSelect(tables, role)
+  requireSelect(tables, role, 'leave them out: --tables')
+  options.requireUsed(tables.map(({ relation }) => relation))
   for (const { relation } of tables) {
     const condition = options.condition(relation)
     if (condition === null) continue
@@ -69,6 +75,14 @@ export async function liveState({ name, signal }: LiveOptions, log: Log): Promis
     message: `pipeline "${name}" has never written into the log: there is no live topic to join`,
     hint: 'start evert run first; --name says which pipeline is meant',
   })
+}
+
+/** The live topic of a table. */
+export function topicRequest(pipeline: string, relation: Relation): TopicRequest {
+  return {
+    name: tableTopic(pipeline, relation.schema, relation.table),
+    keyed: relation.columns.some((column) => column.key),
+  }
 }
 
 /** What the slot confirms is in the log, too; and it moves on where nothing is published. */

@@ -22,7 +22,10 @@ export type Notification =
   | {
       readonly kind: 'snapshot-started'
       readonly lsn: string
-      readonly tables: readonly (Named & { readonly estimatedRows: number; readonly bytes: number })[]
+      readonly tables: number
+      readonly estimatedRows: number
+      /** On disk. */
+      readonly bytes: number
     }
   | ({ readonly kind: 'snapshot-table'; readonly lsn: string; readonly rows: number } & Named)
   | { readonly kind: 'snapshot-complete'; readonly lsn: string; readonly rows: number }

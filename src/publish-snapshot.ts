@@ -1,5 +1,6 @@
 /** Publishing a snapshot: its rows in log transactions of their own, and what machines are told of it. */
 import type { Attempt, PipelineOptions } from './attempt.js'
+import { systemClock } from './base/clock.js'
 import { copySnapshot, cutBoth, type OnCommit } from './bridge.js'
 import { formatLsn } from './event/lsn.js'
 import type { FilledRecords } from './log/log.js'
@@ -19,10 +20,8 @@ export async function publishSnapshot(
   const earlier = progressOrNull(name, writer.progress)
   if (earlier?.snapshot === 'running' || earlier?.snapshot === 'again')
     tell({ kind: 'snapshot-interrupted', lsn: formatLsn(earlier.endLsn) })
-  const tables = reader.tables.map(({ relation: { schema, table }, estimatedRows, bytes }) => {
-    return { schema, table, estimatedRows, bytes }
-  })
-  tell({ kind: 'snapshot-started', lsn: at, tables })
+  const { tables, cost } = reader
+  tell({ kind: 'snapshot-started', lsn: at, tables: tables.length, estimatedRows: cost.rows, bytes: cost.bytes })
   let rows = 0
   const filled = reader.rows({
     lsn,
@@ -46,9 +45,13 @@ export async function publishSnapshot(
     yield* filled
     tell({ kind: 'snapshot-complete', lsn: at, rows })
   }
-  await copySnapshot({ rows: told(), writer, progress, lsn, onCommit: options.onCommit })
+  try {
+    await copySnapshot({ rows: told(), writer, progress, lsn, clock: systemClock, onCommit: options.onCommit })
+  } finally {
+    // Readers that go on after an error would have nobody to read for.
+    reader.close()
+  }
   await keys?.close()
-  reader.close()
   logger.info({ lsn: at, tables: tables.length, rows }, 'snapshot complete')
   options.onSnapshotComplete()
 }

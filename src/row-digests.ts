@@ -5,6 +5,7 @@
 import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { EvertError } from './base/errors.js'
 import { membersOf } from './event/members.js'
 
 export type Side = 'log' | 'table'
@@ -43,7 +44,7 @@ const BUFFER_BYTES = 32 * 1024
 const CHUNK_BYTES = 1024 * 1024
 const HEAD_BYTES = 4 + 1 + 2 + 2 + 12 + 4
 const COLUMN_BYTES = 12
-const KIND = { row: 0, partial: 1, gone: 2, truncate: 3 } as const
+const KIND = { row: 0, partial: 1, gone: 2, truncate: 3, later: 4, laterTruncate: 5 } as const
 
 interface Bucket {
   readonly file: number
@@ -93,6 +94,17 @@ export class RowDigests {
       this.#append(bucket, encode({ ...entry, key: EMPTY }, KIND.truncate, []))
   }
 
+  /** The log goes on with that key: of what it had before, compaction may have left nothing. */
+  later(entry: RowEntry): void {
+    this.#write(entry, KIND.later, [])
+  }
+
+  /** The log goes on with a truncate, and an earlier one may be gone. */
+  laterTruncate(entry: Omit<RowEntry, 'key'>): void {
+    for (const bucket of this.#sides[entry.side])
+      this.#append(bucket, encode({ ...entry, key: EMPTY }, KIND.laterTruncate, []))
+  }
+
   /** Tells of every difference, and gives the counts of each table. */
   compare(onDifference: (difference: Difference) => void): Comparison[] {
     const counts = new Map<number, { rows: number; logRows: number; notCompared: number }>()
@@ -102,13 +114,17 @@ export class RowDigests {
       return known
     }
     for (const [i, bucket] of this.#sides.log.entries()) {
-      const held = this.#fold(bucket)
+      const { held, later, truncated } = this.#fold(bucket)
       for (const { table } of held.values()) countsOf(table).logRows++
       for (const { entry, columns } of this.#read(this.#sides.table[i]!)) {
         countsOf(entry.table).rows++
         const id = idOf(entry)
         const found = held.get(id)
         const key = entry.key.toString()
+        if (found === undefined && later.has(id)) {
+          countsOf(entry.table).notCompared++
+          continue
+        }
         if (found === undefined) {
           onDifference({ table: entry.table, kind: 'missing', key, position: null, columns: [] })
           continue
@@ -116,11 +132,14 @@ export class RowDigests {
         held.delete(id)
         const { different, notCompared } = differing(found.columns, columns)
         countsOf(entry.table).notCompared += notCompared
-        if (different.length > 0)
+        if (different.length > 0 && later.has(id)) countsOf(entry.table).notCompared += different.length
+        else if (different.length > 0)
           onDifference({ table: entry.table, kind: 'different', key, position: found.position, columns: different })
       }
-      for (const [id, { table, position }] of held)
-        onDifference({ table, kind: 'extra', key: id.slice(id.indexOf(' ') + 1), position, columns: [] })
+      for (const [id, { table, partition, position }] of held) {
+        if (later.has(id) || truncated.has(`${table} ${partition}`)) countsOf(table).notCompared++
+        else onDifference({ table, kind: 'extra', key: id.slice(id.indexOf(' ') + 1), position, columns: [] })
+      }
     }
     return [...counts].map(([table, count]) => ({ table, ...count }))
   }
@@ -130,14 +149,24 @@ export class RowDigests {
     rmSync(this.#folder, { recursive: true, force: true })
   }
 
-  /** The rows that the entries of a bucket leave. */
-  #fold(bucket: Bucket): Map<string, Held> {
+  /** The rows that the entries of a bucket leave; the keys and partitions that the log goes on with. */
+  #fold(bucket: Bucket): {
+    readonly held: Map<string, Held>
+    readonly later: ReadonlySet<string>
+    readonly truncated: ReadonlySet<string>
+  } {
     const held = new Map<string, Held>()
+    const later = new Set<string>()
+    const truncated = new Set<string>()
     for (const { kind, entry, columns } of this.#read(bucket)) {
       const id = idOf(entry)
       if (kind === KIND.truncate) {
         for (const [other, { table, partition }] of held)
           if (table === entry.table && partition === entry.partition) held.delete(other)
+      } else if (kind === KIND.later) {
+        later.add(id)
+      } else if (kind === KIND.laterTruncate) {
+        truncated.add(`${entry.table} ${entry.partition}`)
       } else if (kind === KIND.gone) {
         held.delete(id)
       } else {
@@ -146,7 +175,7 @@ export class RowDigests {
         held.set(id, { position, partition, table, columns: before === undefined ? columns : merged(before, columns) })
       }
     }
-    return held
+    return { held, later, truncated }
   }
 
   #write(entry: RowEntry, kind: number, columns: readonly number[]): void {
@@ -157,12 +186,12 @@ export class RowDigests {
 
   #append(bucket: Bucket, bytes: Buffer): void {
     if (bucket.used + bytes.length > bucket.buffer.length) this.#flush(bucket)
-    if (bytes.length > bucket.buffer.length) writeSync(bucket.file, bytes)
+    if (bytes.length > bucket.buffer.length) writeAll(bucket.file, bytes)
     else bucket.used += bytes.copy(bucket.buffer, bucket.used)
   }
 
   #flush(bucket: Bucket): void {
-    writeSync(bucket.file, bucket.buffer, 0, bucket.used)
+    writeAll(bucket.file, bucket.buffer.subarray(0, bucket.used))
     bucket.used = 0
   }
 
@@ -184,6 +213,19 @@ export class RowDigests {
       }
       left = bytes.subarray(from)
     }
+  }
+}
+
+/** Error: OUTPUT_FAILED. */
+function writeAll(file: number, bytes: Buffer): void {
+  try {
+    for (let at = 0; at < bytes.length;) at += writeSync(file, bytes, at)
+  } catch (error) {
+    throw new EvertError('OUTPUT_FAILED', {
+      message: `the temporary folder "${tmpdir()}" cannot be written: ${(error as Error).message}`,
+      hint: 'make room there, let TMPDIR be another folder, or compare a part: --sample, --tables',
+      cause: error,
+    })
   }
 }
 

@@ -1,7 +1,6 @@
 /** Temporary snapshot: of a slot that is made for nothing else, and goes at once. The stream carries every change after its LSN. */
 import type { Closers } from './base/closers.js'
 import { EvertError } from './base/errors.js'
-import type { Logger } from './base/logger.js'
 import type { Lsn } from './event/lsn.js'
 import { sayWhatIsWaitedFor } from './pipeline-slot.js'
 import { type Connection, connect } from './postgres/connection.js'
@@ -10,7 +9,7 @@ import { createSlot } from './postgres/slot.js'
 import { Snapshot, type SnapshotOptions } from './postgres/snapshot.js'
 
 export async function temporarySnapshot(
-  options: Omit<SnapshotOptions, 'now' | 'snapshotName'> & { readonly logger: Logger },
+  options: Omit<SnapshotOptions, 'now' | 'snapshotName'>,
   at: { readonly connection: Connection; readonly server: Server },
   closers: Closers,
 ): Promise<{ readonly reader: Snapshot; readonly lsn: Lsn; readonly identity: SystemIdentity }> {

@@ -91,10 +91,10 @@ export async function verify(options: VerifyOptions): Promise<Verification> {
 async function run(asked: VerifyOptions, closers: Closers): Promise<Verification> {
   const { signal, log } = asked
   const connection = closers.add(await connect(asked.connection, { kind: 'ordinary', signal }), (c) => c.close())
-  const options = { ...asked, connection: { ...asked.connection, hosts: [connection.at] }, condition: () => null }
+  const options = { ...asked, connection: { ...asked.connection, hosts: [connection.at] } }
   const server = await inspectServer(connection)
   requireServer(server, options.connection)
-  await requireTables(options, connection, server.role)
+  await requireTables({ ...options, condition: () => null, requireUsed: () => undefined }, connection, server.role)
   const live = await liveState(options, log)
   const { reader, lsn, identity } = await temporarySnapshot(options, { connection, server }, closers)
   requireSameServer(options, identity, live)
@@ -167,15 +167,20 @@ async function digestLog(
 ): Promise<ReadonlyMap<number, readonly Difference[]>> {
   const { log, name, signal } = options
   const topics = topicsOf(options, at.reader)
+  const there = (await log.topics(`${name}.`)).filter((topic) => topics.has(topic.name))
+  await log.settled({ topics: there.map((topic) => topic.name), signal })
   const repeated = new Map<number, Difference[]>()
-  for (const { name: topic, partitions } of await log.topics(`${name}.`)) {
-    const table = topics.get(topic)
-    if (table === undefined) continue
+  for (const { name: topic, partitions } of there) {
+    const table = topics.get(topic) ?? 0
     for (let partition = 0; partition < partitions; partition++) {
-      const { earliest } = await log.offsets(topic, partition)
+      const { earliest, end } = await log.offsets(topic, partition)
       const until = await log.offsetAt({ topic, partition, position: positionOf(at.lsn), signal })
       let last = ''
-      for await (const record of log.read({ topic, partition, from: earliest, until, signal })) {
+      for await (const record of log.read({ topic, partition, from: earliest, until: end, signal })) {
+        if (record.offset >= until) {
+          digestLater(options, at.digests, { table, record })
+          continue
+        }
         const position = positionIn(record)
         if (position !== null && position <= last) {
           const found = repeated.get(table) ?? []
@@ -189,6 +194,18 @@ async function digestLog(
     }
   }
   return repeated
+}
+
+/** What comes after the LSN counts for nothing but what compaction may have taken because of it. */
+function digestLater(
+  { envelope, sample }: VerifyOptions,
+  digests: RowDigests,
+  { table, record }: { readonly table: number; readonly record: LogRecord },
+): void {
+  const { partition, key } = record
+  const entry = { side: 'log', table, partition, position: '' } as const
+  if (partsOf(record, envelope).operation === 't') digests.laterTruncate(entry)
+  else if (key !== null && sampler(sample)(key)) digests.later({ ...entry, key })
 }
 
 function digestRecord(
@@ -273,22 +290,31 @@ interface EventParts {
 function partsOf({ value, headers }: Pick<LogRecord, 'value' | 'headers'>, { name }: Envelope): EventParts {
   const header = (key: string): string | null => headers.find((one) => one.key === key)?.value.toString() ?? null
   if (name === 'plain') {
+    if (value !== null && header('evert.op') === null) throw notOfFormat(name)
     const row = value === null ? null : 0
-    return { operation: header('evert.op') ?? 'd', row, partial: header('evert.unchanged') !== null }
+    return {
+      operation: header('evert.op') ?? 'd',
+      row,
+      partial: header('evert.unchanged') !== null && header('evert.omitted') === null,
+    }
   }
   if (value === null) return { operation: 'd', row: null, partial: false }
   const found = new Map<string, number>()
   const start = name === 'cloudevents' ? startOf(value, 0).get('data') : 0
   if (start !== undefined) for (const [member, at] of startOf(value, start)) found.set(member, at)
   const [operation, after] = [found.get('op'), found.get('after')]
-  if (operation === undefined || after === undefined) {
-    throw new EvertError('LOG_PROTOCOL', {
-      message: `the log holds an event that is not of the format ${name}`,
-      hint: '--format must be that of the pipeline',
-    })
-  }
+  if (operation === undefined || after === undefined) throw notOfFormat(name)
   const row = value[after] === OPEN_BRACE ? after : null
-  return { operation: String.fromCharCode(value[operation + 1] ?? 0), row, partial: found.has('unchanged') }
+  // What was left out because it is large did change: it is not what it was.
+  const partial = found.has('unchanged') && !found.has('omitted')
+  return { operation: String.fromCharCode(value[operation + 1] ?? 0), row, partial }
+}
+
+function notOfFormat(name: string): EvertError {
+  return new EvertError('LOG_PROTOCOL', {
+    message: `the log holds an event that is not of the format ${name}`,
+    hint: '--format must be that of the pipeline',
+  })
 }
 
 const OPEN_BRACE = 0x7b

@@ -26,7 +26,7 @@ afterEach(async () => {
 
 interface Complete {
   readonly position: string
-  readonly join: readonly { readonly topic: string; readonly partition: number; readonly offset: number }[]
+  readonly join: readonly { readonly topic: string; readonly offsets: readonly number[] }[]
 }
 type Row = Readonly<Record<string, unknown>>
 
@@ -53,25 +53,27 @@ class Fold {
 
 /** The private topic to its complete record, which is the last of every partition. */
 function privateRows(records: readonly ConsumedRecord[], fold: Fold): Complete {
-  const completes = records.filter(({ value }) => value !== null && JSON.parse(value).op === 'complete')
-  const starts = records.filter(({ value }) => value !== null && JSON.parse(value).op === 'start')
+  const marks = (op: string): ConsumedRecord[] =>
+    records.filter(({ value }) => value?.startsWith(`{"op":"${op}"`) === true)
   const partitions = new Set(records.map(({ partition }) => partition))
-  expect(completes).toHaveLength(partitions.size)
-  expect(starts).toHaveLength(partitions.size)
+  for (const op of ['start', 'complete']) expect(marks(op)).toHaveLength(partitions.size)
   for (const partition of partitions) {
     const own = records.filter((record) => record.partition === partition)
-    expect(JSON.parse(own[0]?.value ?? '').op).toBe('start')
-    expect(JSON.parse(own.at(-1)?.value ?? '').op).toBe('complete')
+    expect(own[0]).toBe(marks('start').find((record) => record.partition === partition))
+    expect(own.at(-1)).toBe(marks('complete').find((record) => record.partition === partition))
   }
   for (const record of records) fold.take(record)
-  return JSON.parse(completes[0]?.value ?? '')
+  const parsed = (all: readonly ConsumedRecord[]): any[] =>
+    all.filter(({ partition }) => partition === 0).map(({ value }) => JSON.parse(value ?? ''))
+  expect(parsed(marks('shape')).map(({ table }) => table)).toEqual(parsed(marks('join')).map(({ table }) => table))
+  return { ...parsed(marks('complete'))[0], join: parsed(marks('join')) }
 }
 
 /** The live topics from where the complete record says: what is there has a position behind the rows, and what is before has not. */
 function live(records: readonly ConsumedRecord[], { join: joins, position }: Complete, fold: Fold): void {
   for (const record of records) {
-    const from = joins.find(({ topic, partition }) => topic === record.topic && partition === record.partition)
-    const joined = record.offset >= BigInt(from?.offset ?? 0)
+    const from = joins.find(({ topic }) => topic === record.topic)?.offsets[record.partition]
+    const joined = record.offset >= BigInt(from ?? 0)
     if (joined) fold.take(record)
     if (record.value !== null) expect(JSON.parse(record.value).source.position >= position).toBe(joined)
   }
@@ -135,8 +137,9 @@ describeKafka('a private bootstrap into Kafka', () => {
 
     const fold = new Fold()
     const complete = privateRows(await consume(testKafka() ?? '', [into]), fold)
-    expect(last(stdout)).toMatchObject({ into, join: complete.join, position: complete.position })
-    expect(complete.join).toHaveLength(6)
+    const tables = complete.join.map(({ topic, offsets }) => ({ topic, offsets }))
+    expect(last(stdout)).toMatchObject({ into, tables, position: complete.position })
+    expect(tables.map(({ offsets }) => offsets.length)).toEqual([3, 3])
     live(await consume(testKafka() ?? '', [`${name()}.public.item`, `${name()}.public.other`]), complete, fold)
     for (const table of ['item', 'other']) requireEqual(fold.of(table), await rowsOf(table))
 
@@ -262,10 +265,18 @@ describe('a private bootstrap', () => {
     expect(file.stdout).toMatch(
       /^\S+rows\.jsonl: the rows as they were at [0-9A-F]+\/[0-9A-F]+\n {2}public\.item: 1 rows\n/,
     )
-    const [start, ...more] = rows(path)
-    expect(start).toMatchObject({ op: 'start', tables: [{ table: 'item', key: ['id'] }, { table: 'other' }] })
-    expect(more.at(-1)).toMatchObject({ op: 'complete', tables: [{ rows: 1 }, { rows: 1 }], join: [] })
-    expect(more.slice(0, -1).map(({ op, after }) => [op, after])).toEqual(
+    const lines = rows(path)
+    expect(lines).toMatchObject([
+      { op: 'start', tables: 2 },
+      { op: 'shape', table: 'item', key: ['id'] },
+      { op: 'shape', table: 'other' },
+      { op: 'r' },
+      { op: 'r' },
+      { op: 'join', table: 'item', rows: 1, topic: null, offsets: [] },
+      { op: 'join', table: 'other', rows: 1, topic: null, offsets: [] },
+      { op: 'complete' },
+    ])
+    expect(lines.slice(3, 5).map(({ op, after }) => [op, after])).toEqual(
       expect.arrayContaining([
         ['r', { id: 2, n: 20, note: '' }],
         ['r', { id: 7 }],
@@ -279,6 +290,21 @@ describe('a private bootstrap', () => {
       '{"id":3,"n":30,"note":null}',
     ])
     expect(await database.query('select 1 from pg_replication_slots where database = current_database()')).toEqual([])
+  })
+
+  it('that is stopped under way exits 1, and leaves no file that looks complete', async () => {
+    database = await freshDatabase()
+    await database.query(`
+      create table item (id int primary key, note text);
+      insert into item select g, repeat('x', 1000) from generate_series(1, 100000) g;
+      create publication "${database.name}" for table item`)
+    const path = join(directory, 'rows.jsonl')
+    const stopped = startCli(['snapshot', '--source', database.url, '--into', path])
+    await stopped.says('snapshot starts')
+    stopped.process.kill('SIGINT')
+    const { code, stdout, stderr } = await stopped.ended
+    expect({ code, stdout, last: last(stderr) }).toMatchObject({ code: 1, stdout: '', last: { level: 40 } })
+    expect(readdirSync(directory)).not.toContain('rows.jsonl')
   })
 
   it('says what is wrong with what was asked', async () => {
@@ -297,7 +323,9 @@ describe('a private bootstrap', () => {
     await refused(['--into', '-', '--tables', 'nothing'], 'PUBLICATION_EMPTY', 1)
     await refused(['--into', '-', '--where', 'item'], 'OPTION_INVALID', 2)
     await refused(['--into', '-', '--where', 'item: no_column > 1'], 'OPTION_INVALID', 2)
+    await refused(['--into', '-', '--where', 'items: id > 1'], 'OPTION_INVALID', 2)
     await refused(['--into', join(directory, 'no', 'file')], 'OUTPUT_FAILED', 1)
+    expect(readdirSync(directory)).toEqual([])
     await refused(['--into', 'topic', '--log', log], 'LOG_FORMAT', 1)
     const daemon = startCli(['run', '--source', database.url, '--log', log])
     await daemon.says('"streaming"')

@@ -1,8 +1,10 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { systemClock } from '../src/base/clock.js'
+import { appendAll } from '../src/bridge.js'
 import { openEmbeddedLog } from '../src/log/embedded/log.js'
-import type { Log } from '../src/log/log.js'
+import type { FilledRecords, Log } from '../src/log/log.js'
 import { readAll, startPipeline } from './support/pipeline.js'
 import { freshDatabase, type TestDatabase } from './support/servers.js'
 
@@ -30,6 +32,41 @@ async function events(): Promise<{ op: string; before: unknown; after: unknown; 
     .map(({ op, before, after, source }) => ({ op, before, after, position: source.position as string }))
     .toSorted((a, b) => (a.position < b.position ? -1 : 1))
 }
+
+describe('what is appended as it comes', () => {
+  it('commits first, then every few batches, and when nothing comes for a while', async () => {
+    const said: string[] = []
+    const fire: (() => void)[] = []
+    const clock = {
+      ...systemClock,
+      after: (_: number, work: () => void) => {
+        fire.push(work)
+        return { cancel: () => undefined, unref: () => undefined }
+      },
+    }
+    const filled = { bytes: 1, records: 1 }
+    let goOn = (): void => undefined
+    const rows = async function* (): AsyncGenerator<FilledRecords> {
+      for (let i = 0; i < 11; i++) {
+        if (i === 10) await new Promise<void>((resolve) => (goOn = resolve))
+        yield filled
+      }
+    }
+    const appending = appendAll(rows(), {
+      append: async (_, commit) => void said.push(commit ? 'commit' : 'append'),
+      cut: () => filled,
+      clock,
+    })
+    while (said.length < 10) await new Promise((resolve) => setImmediate(resolve))
+    // The tenth is in the log, uncommitted, and the eleventh does not come.
+    fire.at(-1)?.()
+    while (said.length < 11) await new Promise((resolve) => setImmediate(resolve))
+    goOn()
+    await appending
+    const seven = Array(7).fill('append')
+    expect(said).toEqual(['commit', ...seven, 'commit', 'append', 'commit', 'append'])
+  })
+})
 
 describe('bridge', () => {
   it('publishes the rows that are there, then every change', async () => {

@@ -86,7 +86,7 @@ describe('a first snapshot', () => {
     const told = (await readAll(log, `${database.name}.notification`)).map(({ value }) => JSON.parse(String(value)))
     await log.close()
     expect(told).toMatchObject([
-      { kind: 'snapshot-started', tables: [{ schema: 'public', table: 'item', bytes: expect.any(Number) }] },
+      { kind: 'snapshot-started', tables: 1, bytes: expect.any(Number) },
       { kind: 'snapshot-interrupted', lsn: told[0].lsn },
       { kind: 'snapshot-started' },
       { kind: 'snapshot-table', lsn: told[2].lsn, schema: 'public', table: 'item', rows: ROWS },

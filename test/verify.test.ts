@@ -147,6 +147,40 @@ describe('what is planted in a copy of a log', () => {
     await running.ended
   })
 
+  it('is not what compaction leaves of keys that were changed since', async () => {
+    await database.query(`
+      create table item (id int primary key, n int);
+      insert into item select g, g from generate_series(1, 10) g`)
+    const running = await daemon(['--partitions', '1'])
+    // The rows of the snapshot are compacted away by events that come after the LSN of the comparison.
+    const later = (record: LogRecord, id: number): LogRecord => {
+      const value = String(record.value).replace(/"position":"[^"]+"/, '"position":"ffffffffffffffff-00000000"')
+      return keyed(id)(record) ? { ...record, value: Buffer.from(value) } : record
+    }
+    await plant((records) => records.map((record) => later(record, 10)))
+    expect(await verify('copy')).toMatchObject({
+      code: 0,
+      tables: [{ verdict: 'equal', rows: 10, logRows: 9, notCompared: 1, first: [] }],
+    })
+    running.process.kill('SIGTERM')
+    await running.ended
+  })
+
+  it('of another format is said to be so', async () => {
+    await database.query('create table item (id int primary key); insert into item values (1)')
+    const running = await daemon()
+    for (const format of ['plain', 'cloudevents']) {
+      const { code, stdout, stderr } = await runCli(['verify', ...common('log'), '--format', format])
+      expect({ code, stdout, stderr }).toMatchObject({
+        code: 1,
+        stdout: '',
+        stderr: expect.stringContaining('LOG_PROTOCOL'),
+      })
+    }
+    running.process.kill('SIGTERM')
+    await running.ended
+  })
+
   it('is found in the sample that has its key, and says so in words', async () => {
     await database.query(`
       create table item (id int primary key, n int);

@@ -1,7 +1,8 @@
 /** Destination of a bootstrap: a topic, a file, or stdout. */
-import { createWriteStream, renameSync } from 'node:fs'
+import { createWriteStream, renameSync, type WriteStream } from 'node:fs'
 import { finished } from 'node:stream/promises'
-import { EvertError } from '../base/errors.js'
+import { assert } from '../base/assert.js'
+import { EvertError, EXIT } from '../base/errors.js'
 import type { FormatName } from '../event/envelope.js'
 import { lineWriter } from '../log/lines.js'
 import type { Log, LogWriter } from '../log/log.js'
@@ -24,7 +25,11 @@ export function destination(into: string, options: DestinationOptions): Destinat
   // Among lines that are rows alone, one that is none would be taken for a row.
   const marks = options.format !== 'plain'
   const complete = async (): Promise<void> => undefined
-  if (into === '-') return { openWriter: async () => lineWriter(process.stdout, { marks }), complete }
+  if (into === '-') {
+    // Who reads it and goes away has not all of it.
+    process.stdout.prependListener('error', () => process.exit(EXIT.failed))
+    return { openWriter: async () => lineWriter(process.stdout, { marks }), complete }
+  }
   if (into.includes('/')) return file(into, marks)
   const { log, signal } = options
   if (log === null) {
@@ -34,15 +39,18 @@ export function destination(into: string, options: DestinationOptions): Destinat
     })
   }
   requireFree(into, options.pipeline)
-  return { openWriter: () => log.openTopicWriter({ topic: into, signal }), complete }
+  const openWriter = async (): Promise<LogWriter> => {
+    for (const pipeline of await log.pipelines()) requireFree(into, pipeline)
+    return await log.openTopicWriter({ topic: into, signal })
+  }
+  return { openWriter, complete }
 }
 
 /** Under another name until it is complete, so that nobody takes a part for the whole. */
 function file(path: string, marks: boolean): Destination {
   const part = `${path}.part`
-  const stream = createWriteStream(part)
+  let stream: WriteStream | null = null
   let failure: NodeJS.ErrnoException | null = null
-  stream.on('error', (error) => (failure = error))
   const written = async (work: () => Promise<void>): Promise<void> => {
     try {
       if (failure === null) await work()
@@ -58,12 +66,16 @@ function file(path: string, marks: boolean): Destination {
   }
   return {
     openWriter: async () => {
+      stream = createWriteStream(part)
+      stream.on('error', (error) => (failure = error))
       const lines = lineWriter(stream, { marks })
       return { ...lines, append: (...records) => written(() => lines.append(...records)) }
     },
     complete: async () => {
-      stream.end()
-      await written(() => finished(stream))
+      const open = stream
+      assert(open !== null, 'a file is complete that was not begun')
+      open.end()
+      await written(() => finished(open))
       renameSync(part, path)
     },
   }

@@ -25,8 +25,16 @@ export async function main(parameters: readonly string[]): Promise<number> {
     // The parameters may hold a password, which `ps` would show to everybody.
     process.title = `evert ${command.name}`
     const run = await command.load()
-    await run({ config, logger, signal: stopSignal(logger) })
-    return EXIT.done
+    const signal = stopSignal(logger)
+    try {
+      await run({ config, logger, signal })
+      return EXIT.done
+    } catch (error) {
+      if (!signal.aborted) throw error
+      // What was under way when it was told to stop fails in many ways, and none of them says more.
+      logger.warn({}, `evert ${command.name} was stopped before it was done`)
+      return EXIT.failed
+    }
   } catch (error) {
     return report(error, logger)
   }

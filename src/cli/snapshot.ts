@@ -2,6 +2,7 @@
 import { availableParallelism } from 'node:os'
 import { EvertError } from '../base/errors.js'
 import { type Bootstrap, bootstrap } from '../bootstrap.js'
+import type { Relation } from '../event/relation.js'
 import { tablePatterns } from '../postgres/table-patterns.js'
 import type { RowCondition } from '../postgres/snapshot-units.js'
 import type { RunCommand } from './command.js'
@@ -19,14 +20,14 @@ export const snapshot: RunCommand = async ({ config, logger, signal }) => {
       hint: 'a topic, a file such as ./orders.jsonl, or - for stdout',
     })
   }
-  const condition = conditions(config.where ?? '')
+  const where = conditions(config.where ?? '')
   const log = (await logOpener(config, { logger, create: false })?.()) ?? null
   try {
     const to = destination(into, { pipeline: names.name, format: config.format ?? 'evert', log, signal })
     const done = await bootstrap({
       ...names,
       patterns: tablePatterns(config.tables ?? '*'),
-      condition,
+      ...where,
       readers: config.readers ?? availableParallelism(),
       batchBytes: config['batch-bytes'] ?? 0,
       values: valueOptions(config),
@@ -54,7 +55,10 @@ const NEXT = /'[^']*'|"[^"]*"|(?<end>;\s*)(?=(?:[\w*?$-]+\.)?[\w*?$-]+\s*:(?!:))
 const CONDITION = /^(?<pattern>[^\s:]+)\s*:(?!:)\s*(?<condition>[^]*?);?$/
 
 /** `public.orders: created > now() - interval '30 days'; item: not deleted`. Error: OPTION_INVALID. */
-export function conditions(text: string): RowCondition {
+function conditions(text: string): {
+  readonly condition: RowCondition
+  readonly requireUsed: (tables: readonly Relation[]) => void
+} {
   const found = text
     .replace(NEXT, (kept, end?: string) => (end === undefined ? kept : '\0'))
     .split('\0')
@@ -62,22 +66,38 @@ export function conditions(text: string): RowCondition {
     .filter((part) => part !== '')
     .map((part) => {
       const { pattern = '', condition = '' } = CONDITION.exec(part)?.groups ?? {}
-      if (condition !== '') return { patterns: tablePatterns(pattern), condition }
+      if (condition !== '') return { pattern, patterns: tablePatterns(pattern), condition }
       throw new EvertError('OPTION_INVALID', {
         message: `--where: "${part}" is not a table and a condition`,
         hint: `--where 'public.orders: total > 100; public.items: not deleted'`,
       })
     })
-  return ({ schema, table }) => {
-    const own = found.filter(({ patterns }) => patterns.matches(schema, table))
-    return own.length === 0 ? null : own.map(({ condition }) => `(${condition})`).join(' and ')
+  return {
+    condition({ schema, table }) {
+      const own = found.filter(({ patterns }) => patterns.matches(schema, table))
+      return own.length === 0 ? null : own.map(({ condition }) => `(${condition})`).join(' and ')
+    },
+    requireUsed(tables) {
+      for (const { pattern, patterns } of found) {
+        if (tables.some(({ schema, table }) => patterns.matches(schema, table))) continue
+        throw new EvertError('OPTION_INVALID', {
+          message: `--where: "${pattern}" is none of the ${tables.length} tables of this snapshot`,
+          hint: `the tables are ${tables
+            .map(({ schema, table }) => `${schema}.${table}`)
+            .slice(0, 20)
+            .join(', ')}`,
+        })
+      }
+    },
   }
 }
 
-function readable(into: string, { lsn, position, tables, join }: Bootstrap): string {
+function readable(into: string, { lsn, position, tables }: Bootstrap): string {
   const rows = tables.map((table) => `  ${table.schema}.${table.table}: ${table.rows.toLocaleString('en')} rows`)
-  const offsets = join.map(({ topic, partition, offset }) => `  ${topic} partition ${partition} from offset ${offset}`)
+  const joins = tables.flatMap(({ topic, offsets }) =>
+    offsets.map((offset, partition) => `  ${topic} partition ${partition} from offset ${offset}`),
+  )
   const lines = [`${into}: the rows as they were at ${lsn}`, ...rows]
-  if (offsets.length > 0) lines.push(`then, from position ${position} on:`, ...offsets)
+  if (joins.length > 0) lines.push(`then, from position ${position} on:`, ...joins)
   return `${lines.join('\n')}\n`
 }

@@ -36,13 +36,11 @@ interface Status {
   readonly snapshot: {
     readonly state: 'none' | 'running' | 'again' | 'complete'
     readonly lsn: string | null
-    /** `rows` is null while a table is not done. */
-    readonly tables: readonly {
-      readonly schema: string
-      readonly table: string
-      readonly estimatedRows: number
-      readonly rows: number | null
-    }[]
+    /** How many there are, and how many rows they were thought to have; null where none was told of. */
+    readonly tables: number | null
+    readonly estimatedRows: number | null
+    /** Those whose rows were all read. */
+    readonly done: readonly { readonly schema: string; readonly table: string; readonly rows: number }[]
   } | null
 }
 
@@ -50,8 +48,11 @@ const WATCH_MS = 1000
 
 export const status: RunCommand = async ({ config, logger, signal }) => {
   const names = pipelineNames(config)
-  const connection = await connect(names.connection, { kind: 'ordinary', signal })
   const log = (await logOpener(config, { logger, create: false })?.()) ?? null
+  const connection = await connect(names.connection, { kind: 'ordinary', signal }).catch(async (error: unknown) => {
+    await log?.close()
+    throw error
+  })
   try {
     do {
       const found = await statusOf(names, { connection, log, signal })
@@ -104,13 +105,10 @@ async function lastSnapshot(
     .filter((one) => one.kind === 'snapshot-started')
     .toSorted((a, b) => (lsnOf(a) < lsnOf(b) ? -1 : 1))
     .at(-1)
-  if (started === undefined) return { lsn: null, tables: [] }
-  const done = told.filter((one) => one.kind === 'snapshot-table').filter(({ lsn }) => lsn === started.lsn)
-  const tables = started.tables.map(({ schema, table, estimatedRows }) => {
-    const rows = done.find((one) => one.schema === schema && one.table === table)?.rows ?? null
-    return { schema, table, estimatedRows, rows }
-  })
-  return { lsn: started.lsn, tables }
+  if (started === undefined) return { lsn: null, tables: null, estimatedRows: null, done: [] }
+  const { lsn, tables, estimatedRows } = started
+  const done = told.filter((one) => one.kind === 'snapshot-table').filter((one) => one.lsn === lsn)
+  return { lsn, tables, estimatedRows, done: done.map(({ schema, table, rows }) => ({ schema, table, rows })) }
 }
 
 async function notifications(log: Log, name: string, signal: AbortSignal): Promise<Notification[]> {
@@ -146,14 +144,9 @@ function readable({ pipeline, slot, log, snapshot }: Status): string {
   if (log !== null)
     lines.push(`log       ends at ${log.endLsn}${log.writtenAt === null ? '' : `, written ${log.writtenAt}`}`)
   if (snapshot !== null) {
-    const done = snapshot.tables.filter(({ rows }) => rows !== null).length
-    const of = snapshot.lsn === null ? '' : ` at ${snapshot.lsn}, ${done} of ${snapshot.tables.length} tables`
-    lines.push(`snapshot  ${snapshot.state}${of}`)
-    if (snapshot.state !== 'complete')
-      for (const { schema, table, rows, estimatedRows } of snapshot.tables)
-        lines.push(
-          `          ${schema}.${table}: ${rows === null ? `about ${estimatedRows} rows` : `${rows} rows, done`}`,
-        )
+    const rows = snapshot.done.reduce((sum, table) => sum + table.rows, 0)
+    const of = `${snapshot.done.length} of ${snapshot.tables} tables done, ${rows} of about ${snapshot.estimatedRows} rows`
+    lines.push(`snapshot  ${snapshot.state}${snapshot.lsn === null ? '' : ` at ${snapshot.lsn}, ${of}`}`)
   }
   return `${lines.join('\n')}\n`
 }

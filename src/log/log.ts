@@ -101,6 +101,8 @@ export interface Log {
   /** Removes the progress of a pipeline, so that its name starts afresh. */
   deleteProgress(name: string): Promise<void>
   offsets(topic: string, partition: number): Promise<PartitionOffsets>
+  /** Waits until whatever was written into these topics so far is committed, and to be read, or aborted. */
+  settled(options: { readonly topics: readonly string[]; readonly signal: AbortSignal }): Promise<void>
   /**
    * The first offset whose record has a position at or after the given one (16 hex digits, `-`, 8 hex digits), or the end. Found by
    * binary search: positions only grow within a partition.

@@ -75,14 +75,14 @@ export function qualifiedName(relation: { readonly schema: string; readonly tabl
 }
 
 /** Error: POSTGRES_PERMISSION, with what to grant. */
-export function requireSelect(tables: readonly PublishedTable[], role: string): void {
+export function requireSelect(tables: readonly PublishedTable[], role: string, otherwise = '--snapshot none'): void {
   const refused = tables.filter((table) => table.obstacle !== null)
   if (refused.length === 0) return
   const names = refused.map((table) => qualifiedName(table.relation)).join(', ')
   const grants = [...new Set(refused.flatMap((table) => grantsFor(table, quoteIdentifier(role))))]
   throw new EvertError('POSTGRES_PERMISSION', {
     message: `role "${role}" may not read all rows of ${names}, and so cannot publish a snapshot`,
-    hint: `${grants.join('; ')}; or --snapshot none`,
+    hint: `${grants.join('; ')}; or ${otherwise}`,
   })
 }
 

@@ -86,7 +86,8 @@ export class Reading {
 
   async #work(reader: CopyRows): Promise<void> {
     try {
-      for (let unit = this.#left.shift(); unit !== undefined; unit = this.#left.shift()) await this.#read(reader, unit)
+      for (let unit = this.#left.shift(); unit !== undefined && !this.#signal.aborted; unit = this.#left.shift())
+        await this.#read(reader, unit)
     } catch (error) {
       this.#error ??= error
       this.stop()

@@ -4,6 +4,7 @@
  */
 import type { Closers } from '../base/closers.js'
 import { EvertError } from '../base/errors.js'
+import type { Logger } from '../base/logger.js'
 import { type Lsn, toLsn } from '../event/lsn.js'
 import type { Relation } from '../event/relation.js'
 import type { CompiledTable } from '../event/table.js'
@@ -46,6 +47,7 @@ export interface SnapshotOptions {
   readonly readers: number
   /** Default: every row. */
   readonly condition?: RowCondition
+  readonly logger: Logger
   readonly signal: AbortSignal
 }
 
@@ -59,6 +61,8 @@ export type OnSnapshotStart = (
 const BYTES_BEFORE = 7n
 /** After so many rows the next of those bytes stands for the snapshot, well before an ordinal overflows. */
 const ROWS_A_BYTE = 2 ** 31
+/** What a further reader waits for a lock at most. */
+const LOCK_MS = 1000
 
 /** Connections that have adopted an exported snapshot: from then on nobody else need hold it. */
 export class Snapshot {
@@ -92,26 +96,27 @@ export class Snapshot {
   /** Errors: SNAPSHOT_OVERTAKEN, and those of a connection. */
   static async open(options: SnapshotOptions, closers: Closers): Promise<Snapshot> {
     const adopted = [await adopt(options, options.snapshotName)]
+    // Waiting for a lock may take long.
+    const abandon = (): void => adopted.forEach(({ connection }) => void connection.socket.destroy())
+    options.signal.addEventListener('abort', abandon, { once: true })
     try {
       const { connection } = adopted[0]!
-      const published = await publishedTables(connection, options.publication)
-      const tables = published.filter(({ relation }) => options.patterns.matches(relation.schema, relation.table))
-      await hold(connection, options.now, tables)
+      const tables = await sayWhoHoldsLocks(options, connection.processId, tablesHeld(options, connection))
       const units = snapshotUnits(tables, options.condition)
       const more = Math.min(options.readers, units.length) - 1
       if (more > 0) {
         const [exported] = await connection.query('select pg_export_snapshot() as name')
-        const name = exported?.['name'] ?? ''
-        const opening = Array.from({ length: more }, async () => adopted.push(await adopt(options, name)))
-        await Promise.all(opening)
+        await join(options, adopted, { more, tables, snapshotName: exported?.['name'] ?? '' })
       }
       const [now] = await connection.query(sql('now'))
       const cost = await snapshotCost(connection, tables)
       const found = { tables, units, cost, us: BigInt(now?.['us'] ?? 0) }
       return closers.add(new Snapshot(adopted, found), (s) => s.close())
     } catch (error) {
-      for (const { connection } of adopted) connection.socket.destroy()
+      abandon()
       throw error
+    } finally {
+      options.signal.removeEventListener('abort', abandon)
     }
   }
 
@@ -187,23 +192,84 @@ async function adopt({ connection: to, signal }: SnapshotOptions, snapshotName: 
   }
 }
 
+async function tablesHeld(
+  { publication, patterns, now }: SnapshotOptions,
+  connection: Connection,
+): Promise<PublishedTable[]> {
+  const published = await publishedTables(connection, publication)
+  const tables = published.filter(({ relation }) => patterns.matches(relation.schema, relation.table))
+  await hold(connection, now, tables)
+  return tables
+}
+
 /**
  * Keeps the tables as they are until the transaction ends, and makes sure that they are still what the snapshot sees: what rewrites one
  * (ALTER TABLE, TRUNCATE) leaves no rows for a snapshot that is older, and CLUSTER and VACUUM FULL move rows to where another reader looks
  * for them. LOCK TABLE would ask for a right on the whole table where rights on columns are enough. Error: SNAPSHOT_OVERTAKEN.
  */
 async function hold(connection: Connection, now: Connection, tables: readonly PublishedTable[]): Promise<void> {
-  for (const { relation, partitioned } of tables) {
-    const columns = relation.columns.slice(0, 1).map(({ name }) => quoteIdentifier(name))
-    const lock = `select ${columns.join()} from ${partitioned ? '' : 'only '}${qualifiedName(relation)} limit 0`
-    await connection.query(lock).catch((error: unknown) => {
-      // Dropped or renamed meanwhile: a table, its schema, or a column.
-      throw /^(42P01|3F000|42703)$/.test(sqlState(error)) ? overtaken(error) : error
-    })
-  }
+  await lock(connection, tables).catch((error: unknown) => {
+    // Dropped or renamed meanwhile: a table, its schema, or a column.
+    throw /^(42P01|3F000|42703)$/.test(sqlState(error)) ? overtaken(error) : error
+  })
   const versions = sql('table-versions', { tables: `{${tables.map(({ relation }) => relation.oid).join()}}` })
   const [[then], [current]] = [await connection.query(versions), await now.query(versions)]
   if (then?.['versions'] !== current?.['versions']) throw overtaken()
+}
+
+async function lock(connection: Connection, tables: readonly PublishedTable[]): Promise<void> {
+  for (const { relation, partitioned } of tables) {
+    const columns = relation.columns.slice(0, 1).map(({ name }) => quoteIdentifier(name))
+    await connection.query(
+      `select ${columns.join()} from ${partitioned ? '' : 'only '}${qualifiedName(relation)} limit 0`,
+    )
+  }
+}
+
+/**
+ * More readers, each with all locks from the start: one that took a lock later would wait for whoever alters the table, who waits for the
+ * first reader, who waits for this one. Those that cannot come (no connection left, a table that is waited for) are done without.
+ */
+async function join(
+  options: SnapshotOptions,
+  adopted: Adopted[],
+  { more, tables, snapshotName }: { more: number; tables: readonly PublishedTable[]; snapshotName: string },
+): Promise<void> {
+  const joined = await Promise.allSettled(
+    Array.from({ length: more }, async () => {
+      const reader = await adopt(options, snapshotName)
+      try {
+        await reader.connection.query(`set local lock_timeout = ${LOCK_MS}`)
+        await lock(reader.connection, tables)
+        adopted.push(reader)
+      } catch (error) {
+        reader.connection.socket.destroy()
+        throw error
+      }
+    }),
+  )
+  options.signal.throwIfAborted()
+  const failures = joined.filter((one) => one.status === 'rejected')
+  if (failures.length === 0) return
+  const why = failures.map(({ reason }) => (reason as Error).message)[0]
+  options.logger.warn({ readers: adopted.length, wanted: more + 1, why }, 'fewer connections read the snapshot')
+}
+
+/** Whoever alters a table has it for itself meanwhile. */
+async function sayWhoHoldsLocks<T>({ now, logger }: SnapshotOptions, pid: number, holding: Promise<T>): Promise<T> {
+  const say = async (): Promise<void> => {
+    const rows = await now.query(sql('lock-holders', { pid: String(pid) }))
+    const holders = rows.map(
+      (row) => `pid ${row['pid']} (${row['application_name'] || 'unnamed'}, ${row['seconds']} s)`,
+    )
+    if (holders.length > 0) logger.warn({ holders }, 'the snapshot waits for a lock on a table')
+  }
+  const timer = setInterval(() => void say().catch(() => undefined), 3000)
+  try {
+    return await holding
+  } finally {
+    clearInterval(timer)
+  }
 }
 
 function overtaken(cause?: unknown): EvertError {

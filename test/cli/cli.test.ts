@@ -80,14 +80,14 @@ describe('evert', () => {
       code: 0,
       slot: { name: database.name, holder: expect.stringMatching(/^pid \d+ \(evert/), walStatus: 'reserved' },
       log: { endLsn: expect.stringMatching(/^[0-9A-F]+\/[0-9A-F]+$/), timeline: 1 },
-      snapshot: { state: 'complete', tables: [{ schema: 'public', table: 'cart', rows: 1 }] },
+      snapshot: { state: 'complete', tables: 1, done: [{ schema: 'public', table: 'cart', rows: 1 }] },
     })
     daemon.process.kill('SIGTERM')
     await daemon.ended
     expect(await status()).toMatchObject({ slot: { holder: null } })
     const { stdout } = await runCli(['status', ...common])
     expect(stdout).toMatch(
-      /^pipeline {2}\S+\nslot {6}"\S+", confirmed up to \S+, [\d.]+ \w+ behind the server\n {10}nobody reads it\nlog {7}ends at \S+, written \S+\nsnapshot {2}complete at \S+, 1 of 1 tables\n$/,
+      /^pipeline {2}\S+\nslot {6}"\S+", confirmed up to \S+, [\d.]+ \w+ behind the server\n {10}nobody reads it\nlog {7}ends at \S+, written \S+\nsnapshot {2}complete at \S+, 1 of 1 tables done, 1 of about \d+ rows\n$/,
     )
   })
 

@@ -4,6 +4,7 @@ import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { Closers } from '../../src/base/closers.js'
+import { silentLogger } from '../../src/base/logger.js'
 import { openEmbeddedLog } from '../../src/log/embedded/log.js'
 import type { Log } from '../../src/log/log.js'
 import type { PublishedTable } from '../../src/postgres/catalog.js'
@@ -71,12 +72,14 @@ describe('a snapshot', () => {
     await database.drop()
   })
 
-  async function adopt(snapshotName: string): Promise<Snapshot> {
+  async function adopt(
+    snapshotName: string,
+    { signal = new AbortController().signal, logger = silentLogger } = {},
+  ): Promise<Snapshot> {
     const connection = connectionOptions(database.url, {}, userInfo().username)
-    const { signal } = new AbortController()
     const now = await connect(connection, { kind: 'ordinary', signal })
     try {
-      const common = { connection, snapshotName, now, signal }
+      const common = { connection, snapshotName, now, signal, logger }
       const options = { ...common, publication: 'p', patterns: tablePatterns('*'), readers: 1 }
       return await Snapshot.open(options, new Closers())
     } finally {
@@ -136,6 +139,26 @@ describe('a snapshot', () => {
     rmSync(directory, { recursive: true, force: true })
   })
 
+  it('comes to its end while somebody waits to alter a table, with several readers', async () => {
+    await database.query(`
+      create table a (id int primary key, filler text); alter table a alter column filler set storage plain;
+      create table b (id int primary key, filler text); alter table b alter column filler set storage plain;
+      create table c (id int primary key);
+      insert into a select g, repeat('x', 3900) from generate_series(1, 7000) g;
+      insert into b select g, repeat('x', 3900) from generate_series(1, 3000) g;
+      insert into c values (1)`)
+    const other = await database.client()
+    const directory = mkdtempSync(join(tmpdir(), 'evert-log-'))
+    const openLog = (): Promise<Log> => openEmbeddedLog({ directory, topics: { partitions: 1 } })
+    let altered: Promise<unknown> = Promise.resolve()
+    const onSnapshotStart = (): void => void (altered = other.query('alter table c add column late int'))
+    const pipeline = startPipeline(database, { openLog, readers: 2, onSnapshotStart })
+    await pipeline.caughtUp()
+    await altered
+    expect(await pipeline.stop()).toBeUndefined()
+    rmSync(directory, { recursive: true, force: true })
+  })
+
   it.each([
     ['rewritten', 'alter table item alter column n type bigint'],
     ['rewritten in a partition', 'vacuum full parts_low'],
@@ -152,6 +175,26 @@ describe('a snapshot', () => {
     const snapshotName = await exportSnapshot()
     await database.query(statement)
     await expect(adopt(snapshotName)).rejects.toMatchObject({ code: 'SNAPSHOT_OVERTAKEN' })
+  })
+
+  it('says who keeps it waiting for a table, and gives up at a stop', async () => {
+    await database.query('create table item (id int primary key); create publication p for table item')
+    const snapshotName = await exportSnapshot()
+    const other = await database.client()
+    await other.query('begin; lock table item')
+    const stop = new AbortController()
+    const said = new Promise<object>((resolve) => {
+      const logger = { ...silentLogger, warn: (fields: object) => resolve(fields) }
+      adopt(snapshotName, { signal: stop.signal, logger }).then(
+        () => resolve({}),
+        () => resolve({}),
+      )
+    })
+    expect(await said).toEqual({ holders: [expect.stringMatching(/^pid \d+ \(.*, \d+ s\)$/)] })
+    const waiting = adopt(snapshotName, { signal: stop.signal })
+    stop.abort()
+    await expect(waiting).rejects.toThrow()
+    await other.query('rollback')
   })
 
   it('keeps its tables from being rewritten until it is closed', async () => {

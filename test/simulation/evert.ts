@@ -126,7 +126,7 @@ async function attempt(machine: Machine, around: Surroundings, onCommit: () => v
         batchBytes: around.limits.bytes,
         cut: () => cutBoth({ writer, progress }),
       })
-      await copySnapshot({ rows, writer, progress, lsn, onCommit })
+      await copySnapshot({ rows, writer, progress, lsn, clock: machine, onCommit })
     }
     await bridge({ ...common, from: progress.state.endLsn })
   } finally {

@@ -51,6 +51,7 @@ export async function openEmbeddedLog(options: EmbeddedLogOptions): Promise<Log>
       }),
     deleteProgress: async (name) => environment.write(() => deleteProgress(environment, name)),
     offsets: async (topic, partition) => environment.read(() => offsetsOf(environment, topic, partition)),
+    settled: async () => undefined, // a commit is one step here
     offsetAt: async ({ topic, partition, position }) => {
       const { id, offsets } = environment.read(() => ({
         id: findPartition(environment, topic, partition),

@@ -23,6 +23,21 @@ export async function leftOpen(cluster: Cluster, topics: readonly string[]): Pro
   )
 }
 
+const SETTLED_MS = 20
+
+/** A commit is answered before its markers are in every partition. */
+export async function untilSettled(cluster: Cluster, topics: readonly string[], signal: AbortSignal): Promise<void> {
+  const written = await endOffsets(cluster, topics, ANY_RECORD)
+  for (;;) {
+    const committed = await endOffsets(cluster, topics, COMMITTED_RECORDS)
+    const open = [...written].some(([topic, ends]) =>
+      ends.some((end, partition) => (committed.get(topic)?.[partition] ?? end) < end),
+    )
+    if (!open) return
+    await cluster.clock.delay(SETTLED_MS, signal)
+  }
+}
+
 /** Where partitions end, for one kind of reader; all of a broker's partitions in one request. */
 export async function endOffsets(
   cluster: Cluster,

@@ -19,7 +19,7 @@ import {
   maxMessageBytes,
   progressTopic,
 } from './topics.js'
-import { leftOpen } from './end-offsets.js'
+import { leftOpen, untilSettled } from './end-offsets.js'
 import { isOfLog, RememberedTopics, requireRemembered } from './remembered.js'
 import { type OnDelivered, TransactionalProducer } from './transactional-producer.js'
 
@@ -130,6 +130,7 @@ export async function openKafkaLog(options: KafkaOptions, connect = (): Cluster 
       if (!(await exists(cluster, topic))) throw missing(topic)
       return await offsetsOf(cluster, topic, partition)
     },
+    settled: ({ topics, signal }) => untilSettled(cluster, topics, signal),
     async offsetAt({ topic, partition, position, signal }) {
       const offsets = await offsetsOf(cluster, topic, partition)
       const firstRecordAtOrAfter = async (from: bigint): Promise<LogRecord | null> => {
