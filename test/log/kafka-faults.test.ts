@@ -1,14 +1,17 @@
 /** Faults of brokers that the writer meets: its log transaction times out, the broker forgets it, or slows it down. */
 import {
   alterClientQuotasV1,
+  type Broker,
   Connection,
   describeProducersV0,
   describeTransactionsV0,
   produceV8,
 } from '@platformatic/kafka'
+import { Cluster } from '../../src/log/kafka/cluster.js'
 import { codesOf } from '../../src/log/kafka/errors.js'
 import { openKafkaLog } from '../../src/log/kafka/log.js'
 import type { KafkaOptions } from '../../src/log/kafka/options.js'
+import type { VersionedRequest } from '../../src/log/kafka/requests.js'
 import type { Log, LogWriter } from '../../src/log/log.js'
 import { type KafkaCluster, startKafka } from '../support/kafka.js'
 import { kafkaOptions } from '../support/kafka-options.js'
@@ -169,6 +172,46 @@ describeKafka('a writer that a broker has forgotten', () => {
     await append(next, 'second', { commit: true })
     expect((await openWriter(log)).progress.get('at')?.toString()).toBe('second')
     expect(await keys(log)).toEqual(['first', 'second'])
+  })
+})
+
+/** A client by which the coordinator never hears of one topic, and so writes no marker there: as when it takes the topic for deleted. */
+class Forgetful extends Cluster {
+  override async call<Arguments extends unknown[], Response>(
+    broker: Broker,
+    request: VersionedRequest<Arguments, Response>,
+    ...parameters: Arguments
+  ): Promise<Response> {
+    if (request.name === 'AddPartitionsToTxn') {
+      const [[transaction]] = parameters as unknown as [[{ topics: { name: string }[] }]]
+      transaction.topics = transaction.topics.filter((one) => one.name !== topic)
+    }
+    return await super.call(broker, request, ...parameters)
+  }
+}
+
+describeKafka('a log transaction that ended without a marker in a partition', () => {
+  it.each([
+    ['is committed there by the next writer, if it was', true, ['first', 'left', 'last']],
+    ['is aborted there by the next writer, if it was', false, ['first', 'last']],
+  ])('%s', async (_, commit, seen) => {
+    await start({ 'transaction.partition.verification.enable': 'false' })
+    const log = await openLog()
+    await append(await openWriter(log), 'first', { commit: true })
+    const options = kafkaOptions(kafka.bootstrap)
+    const forgetful = await openKafkaLog(options, () => new Forgetful(options))
+    const writer = await openWriter(forgetful)
+    const other = await writer.sink.topic({ name: `${name}.public.other`, keyed: true })
+    writer.sink.append(other, encode(event('other', 'value')))
+    await append(writer, 'left', { commit })
+    await writer.close()
+    await forgetful.close()
+    expect(await keys(log)).toEqual(['first'])
+    const next = await openWriter(log)
+    expect(next.progress.get('at')?.toString()).toBe(commit ? 'left' : 'first')
+    await append(next, 'last', { commit: true })
+    await openWriter(log)
+    expect(await keys(log)).toEqual(seen)
   })
 })
 

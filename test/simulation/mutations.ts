@@ -28,7 +28,7 @@ const SEND = `      await this.#producer.send(batches)
       if (progress !== null) await this.#producer.end(true)`
 const FENCE = `        await producer.init()
         const topics = (await cluster.listTopics()).map((topic) => topic.name).filter((topic) => isTopicOf(name, topic))
-        await endLeftOver({ cluster, producer, topics })
+        await endLeftOver({ cluster, producer, topics, committed })
         const entries = await entriesOf({ name, signal })`
 const FAILED = `        broken.add(key)
         undelivered.add(entry)`

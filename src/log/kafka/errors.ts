@@ -36,6 +36,7 @@ export const CODE = {
   unknownProducerId: 59,
   throttlingQuotaExceeded: 89,
   producerFenced: 90,
+  transactionalIdNotFound: 105,
 } as const
 
 /** Leader or controller moved or missing, coordinator loading or moved, not attempted because of another partition, replicas missing, storage error, quota, timeouts. */

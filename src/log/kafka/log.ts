@@ -73,9 +73,10 @@ export async function openKafkaLog(options: KafkaOptions, connect = (): Cluster 
           signal: grace.signal,
           onDelivered: (...delivered) => onDelivered(...delivered),
         })
+        const committed = await producer.lastWasCommitted()
         await producer.init()
         const topics = (await cluster.listTopics()).map((topic) => topic.name).filter((topic) => isTopicOf(name, topic))
-        await endLeftOver({ cluster, producer, topics })
+        await endLeftOver({ cluster, producer, topics, committed })
         const entries = await entriesOf({ name, signal })
         const remembered = new RememberedTopics(entries)
         if (accept) await remembered.accept(cluster)
@@ -96,8 +97,9 @@ export async function openKafkaLog(options: KafkaOptions, connect = (): Cluster 
           signal: grace.signal,
           onDelivered,
         })
+        const committed = await producer.lastWasCommitted()
         await producer.init()
-        if (await exists(cluster, topic)) await endLeftOver({ cluster, producer, topics: [topic] })
+        if (await exists(cluster, topic)) await endLeftOver({ cluster, producer, topics: [topic], committed })
         return new KafkaWriter({ cluster, producer, codec, progress: null, grace })
       } catch (error) {
         grace.end()
@@ -173,20 +175,22 @@ class Grace {
 }
 
 /**
- * Once a producer is initialized, every marker of earlier log transactions is written; but one that timed out while its broker was away can
- * be taken for ended without any (Kafka 4.3 and 3.9: "Couldn't find leader endpoint for partitions … while trying to send transaction
- * markers"). Its records would become visible with the next commit of the same producer id.
+ * Once a producer is initialized, every marker of earlier log transactions is written; but one whose broker was away can be taken for ended
+ * without any (Kafka 4.3 and 3.9: "Couldn't find leader endpoint for partitions … while trying to send transaction markers"). Of a commit,
+ * which Postgres may have been told of, its records would stay unseen; of an abort they would be seen with the next commit.
  */
 async function endLeftOver(of: {
   readonly cluster: Cluster
   readonly producer: TransactionalProducer
   readonly topics: readonly string[]
+  readonly committed: boolean
 }): Promise<void> {
-  const { cluster, producer, topics } = of
+  const { cluster, producer, topics, committed } = of
   const partitions = await leftOpen(cluster, topics)
   if (partitions.length === 0) return
-  await producer.abortIn(partitions)
-  cluster.options.logger.warn({ partitions: partitions.length }, 'a log transaction was left open: it is aborted')
+  await producer.endIn(partitions, committed)
+  const how = committed ? 'committed' : 'aborted'
+  cluster.options.logger.warn({ partitions: partitions.length }, `a log transaction was left open where it was ${how}`)
 }
 
 /** A pipeline's own: of a schema and a table, or one of those beside them. */

@@ -9,6 +9,7 @@ import {
   createTopicsV7,
   deleteTopicsV6,
   describeConfigsV4,
+  describeTransactionsV0,
   endTxnV3,
   findCoordinatorV4,
   incrementalAlterConfigsV1,
@@ -92,5 +93,7 @@ export const initProducerId = inVersions('InitProducerId', initProducerIdV4.api)
 /** From version 4 on it is for brokers among themselves. */
 export const addPartitionsToTransaction = inVersions('AddPartitionsToTxn', addPartitionsToTxnV3.api)
 export const endTransaction = inVersions('EndTxn', endTxnV3.api)
+/** Since Kafka 3.0. */
+export const describeTransactions = inVersions('DescribeTransactions', describeTransactionsV0.api)
 export const produce = inVersions('Produce', produceV8)
 export const fetch = inVersions('Fetch', fetchV11)

@@ -8,7 +8,13 @@ import type { FilledBatch } from '../batch-sink.js'
 import type { Cluster } from './cluster.js'
 import type { TopicPartition } from './end-offsets.js'
 import { type Asked, CODE, codeError, codesOf, isPassing, isPassingCode } from './errors.js'
-import { addPartitionsToTransaction, endTransaction, initProducerId, produce } from './requests.js'
+import {
+  addPartitionsToTransaction,
+  describeTransactions,
+  endTransaction,
+  initProducerId,
+  produce,
+} from './requests.js'
 
 interface StampedBatch {
   readonly topic: string
@@ -25,6 +31,8 @@ const SEQUENCE_MASK = 0x7fffffff
 const FIRST_RETRY_MS = 2
 /** A broker remembers the last five batches of a producer in a partition: what is sent again behind more than that is not known again. */
 const BATCHES_IN_FLIGHT = 5
+/** Errors of a coordinator that does not tell of a transactional id. */
+const UNTOLD: ReadonlySet<number> = new Set([CODE.transactionalIdNotFound, CODE.transactionalIdAuthorizationFailed])
 
 export class TransactionalProducer {
   readonly #cluster: Cluster
@@ -99,11 +107,29 @@ export class TransactionalProducer {
     }
   }
 
-  /** Writes abort markers where an earlier log transaction of this id was left without one. */
-  async abortIn(partitions: readonly TopicPartition[]): Promise<void> {
+  /**
+   * Whether the last log transaction of this id was committed, as the coordinator remembers it until `init`. False where it does not say:
+   * before Kafka 3.0, or of an id that it does not know.
+   */
+  async lastWasCommitted(): Promise<boolean> {
+    const state = await this.#ask(async (broker) => {
+      try {
+        const { transactionStates } = await this.#cluster.call(broker, describeTransactions, [this.#id])
+        return transactionStates[0]?.transactionState
+      } catch (error) {
+        const unknown = codesOf(error).some((code) => UNTOLD.has(code))
+        if (unknown || (error instanceof EvertError && error.code === 'LOG_PROTOCOL')) return null
+        throw error
+      }
+    })
+    return state === 'PrepareCommit' || state === 'CompleteCommit'
+  }
+
+  /** Writes markers where an earlier log transaction of this id was left without one. */
+  async endIn(partitions: readonly TopicPartition[], commit: boolean): Promise<void> {
     this.#openedMs = this.#cluster.clock.elapsedMs()
     await this.#addPartitions(partitions)
-    await this.end(false)
+    await this.end(commit)
   }
 
   /** Ends the log transaction, where one is open. */

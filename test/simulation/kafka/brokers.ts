@@ -16,6 +16,7 @@ export const API = {
   addPartitions: 24,
   endTransaction: 26,
   describeConfigs: 32,
+  describeTransactions: 65,
 } as const
 
 export const BROKERS = [1, 2, 3] as const
@@ -124,6 +125,8 @@ export class Brokers {
         return respond(this.#createTopics(parameters[0] as { name: string; numPartitions: number }[]))
       case API.describeConfigs:
         return respond({ value: { results: [{ configs: [{ value: 'delete' }] }] } })
+      case API.describeTransactions:
+        return respond(this.#describe(broker, (parameters[0] as string[])[0] ?? ''))
       case API.initProducerId:
       case API.addPartitions:
       case API.endTransaction:
@@ -172,6 +175,13 @@ export class Brokers {
   #findCoordinator(id: string): Answer {
     const { broker } = this.#coordinator(id)
     return { value: { coordinators: [{ host: `broker${broker}`, port: PORT }] } }
+  }
+
+  #describe(broker: number, id: string): Answer {
+    const coordinator = this.#coordinator(id)
+    const misplaced = coordinator.misplaced(broker)
+    if (misplaced !== ERROR.none) return { error: misplaced }
+    return { value: { transactionStates: [{ transactionState: coordinator.stateName }] } }
   }
 
   #createTopics(topics: readonly { name: string; numPartitions: number }[]): Answer {

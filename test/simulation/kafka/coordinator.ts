@@ -56,6 +56,11 @@ export class Coordinator {
     return this.#state === 'prepare-commit' || this.#state === 'prepare-abort'
   }
 
+  /** As Kafka names it. */
+  get stateName(): string {
+    return this.#state.replace(/(^|-)[a-z]/g, (letter) => letter.replace('-', '').toUpperCase())
+  }
+
   move(broker: number): void {
     this.broker = broker
     this.#loadingUntilMs = this.#world.nowMs + this.#world.random.next() * LOADING_MS
