@@ -177,7 +177,7 @@ class Grace {
 /**
  * Once a producer is initialized, every marker of earlier log transactions is written; but one whose broker was away can be taken for ended
  * without any (Kafka 4.3 and 3.9: "Couldn't find leader endpoint for partitions … while trying to send transaction markers"). Of a commit,
- * which Postgres may have been told of, its records would stay unseen; of an abort they would be seen with the next commit.
+ * which the source may have been told of, its records would stay unseen; of an abort they would be seen with the next commit.
  */
 async function endLeftOver(of: {
   readonly cluster: Cluster
