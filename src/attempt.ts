@@ -14,8 +14,8 @@ import type { Log, LogWriter } from './log/log.js'
 import {
   describeRelation,
   type PublishedTable,
-  publishedTables,
   qualifiedName,
+  requireMatching,
   requireSelect,
 } from './postgres/catalog.js'
 import { type Connection, connect } from './postgres/connection.js'
@@ -242,14 +242,7 @@ async function tablesToPublish(
     await createPublication(connection, statement)
     logger.info({ publication }, 'publication created')
   }
-  const published = await publishedTables(connection, publication)
-  const tables = published.filter(({ relation }) => patterns.matches(relation.schema, relation.table))
-  if (tables.length === 0) {
-    throw new EvertError('PUBLICATION_EMPTY', {
-      message: `publication "${publication}" has ${published.length} tables, and --tables matches none of them`,
-      hint: `alter publication "${publication}" add table …, or change --tables`,
-    })
-  }
+  const tables = await requireMatching(connection, options)
   const unidentifiable = tables.filter((table) => !table.identifiable).map((table) => qualifiedName(table.relation))
   if (unidentifiable.length > 0) {
     logger.warn(

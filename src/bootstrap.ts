@@ -3,28 +3,26 @@
  * the first change after it. It needs the log and the database; of the daemon only that the log has come as far.
  */
 import { systemClock } from './base/clock.js'
-import { Closers } from './base/closers.js'
+import { type Closers, closing } from './base/closers.js'
 import type { Logger } from './base/logger.js'
 import { appendAll } from './bridge.js'
 import type { Envelope } from './event/envelope.js'
 import { formatLsn, type Lsn } from './event/lsn.js'
-import { formatPosition } from './event/position.js'
+import { firstPosition } from './event/position.js'
 import { encodedRecord } from './event/record.js'
 import type { Relation, RelationDescription } from './event/relation.js'
 import { schemaRecord } from './event/schema-record.js'
 import type { LargeValues } from './event/transcoder.js'
 import type { ValueOptions } from './event/type-kinds.js'
 import type { Log, LogWriter } from './log/log.js'
-import { liveState, passed, requireTables, topicRequest } from './live.js'
+import { passed, snapshotBeside, topicRequest } from './live.js'
 import { describeRelation, type PublishedTable } from './postgres/catalog.js'
-import { type Connection, connect } from './postgres/connection.js'
+import type { Connection } from './postgres/connection.js'
 import type { ConnectionOptions } from './postgres/connection-options.js'
-import { inspectServer, requireServer } from './postgres/server.js'
 import type { OnSnapshotStart, Snapshot } from './postgres/snapshot.js'
 import type { RowCondition } from './postgres/snapshot-units.js'
 import type { TablePatterns } from './postgres/table-patterns.js'
-import { requireSameServer } from './resume.js'
-import { temporarySnapshot } from './temporary-snapshot.js'
+import { withoutMemory } from './postgres/tables.js'
 
 export interface BootstrapOptions {
   readonly name: string
@@ -71,30 +69,17 @@ export interface BootstrapTable {
   readonly offsets: readonly number[]
 }
 
-export async function bootstrap(options: BootstrapOptions): Promise<Bootstrap> {
-  const closers = new Closers()
-  try {
-    return await run(options, closers)
-  } finally {
-    await closers.close()
-  }
+export async function bootstrap(asked: BootstrapOptions): Promise<Bootstrap> {
+  return await closing((closers) => run(asked, closers))
 }
 
 async function run(asked: BootstrapOptions, closers: Closers): Promise<Bootstrap> {
-  const { signal } = asked
-  const connection = closers.add(await connect(asked.connection, { kind: 'ordinary', signal }), (c) => c.close())
-  const options = { ...asked, connection: { ...asked.connection, hosts: [connection.at] } }
-  const server = await inspectServer(connection)
-  requireServer(server, options.connection)
-  await requireTables(options, connection, server.role)
-  const live = options.log === null ? null : await liveState(options, options.log)
-  const { reader, lsn, identity } = await temporarySnapshot(options, { connection, server }, closers)
-  if (live !== null) requireSameServer(options, identity, live)
+  const { options, connection, reader, lsn } = await snapshotBeside(asked, asked, closers)
   const descriptions = new Map<Relation, RelationDescription>()
   for (const { relation } of reader.tables) descriptions.set(relation, await describeRelation(connection, relation))
   const writer = closers.add(await options.openWriter(), (w) => w.close())
   options.onSnapshotStart(reader, null)
-  const common = { lsn: formatLsn(lsn), position: formatPosition({ commitLsn: lsn, ordinal: 0 }) }
+  const common = { lsn: formatLsn(lsn), position: firstPosition(lsn) }
   const shapes = [...descriptions].map(([relation, description]) => shapeOf(options, lsn, relation, description))
   await mark(writer, options, [{ op: 'start', ...common, tables: shapes.length }, ...shapes])
   const rows = await copy(options, { reader, lsn, writer, descriptions })
@@ -152,12 +137,7 @@ async function copy(
     ...options,
     lsn,
     pipeline: options.name,
-    relations: {
-      recall: () => null,
-      ask: async (relation) => descriptions.get(relation)!,
-      remember: () => undefined,
-      earlierKeys: () => [],
-    },
+    relations: withoutMemory(async (relation) => descriptions.get(relation)!),
     sink: writer.sink,
     cut: () => writer.cut(),
     gone: () => [],
@@ -193,7 +173,7 @@ async function offsetsAfter(
   await log.createTopics(requests)
   const topics = new Set(requests.map((request) => request.name))
   await log.settled({ topics: [...topics], signal })
-  const position = formatPosition({ commitLsn: at.lsn, ordinal: 0 })
+  const position = firstPosition(at.lsn)
   const found = new Map<string, number[]>()
   for (const { name: topic, partitions } of await log.topics(`${name}.`)) {
     if (!topics.has(topic)) continue

@@ -2,28 +2,26 @@
  * Verify: that the log, folded to one LSN, is what the tables are at that LSN. Both sides are read once, side by side with whatever else goes
  * on, and compared by key, value by value, as digests of the bytes that an event has.
  */
-import { Closers } from './base/closers.js'
+import { type Closers, closing } from './base/closers.js'
 import { EvertError } from './base/errors.js'
 import type { Logger } from './base/logger.js'
 import type { Envelope } from './event/envelope.js'
 import { formatLsn, type Lsn } from './event/lsn.js'
 import { membersOf } from './event/members.js'
-import { formatPosition } from './event/position.js'
+import { firstPosition } from './event/position.js'
 import type { EncodedRecord, RecordSink } from './event/sink.js'
 import { tableTopic } from './event/topic-name.js'
 import type { ValueOptions } from './event/type-kinds.js'
-import { liveState, passed, requireTables } from './live.js'
+import { passed, snapshotBeside } from './live.js'
 import type { FilledRecords, Log, LogRecord } from './log/log.js'
 import { positionIn } from './log/position-in.js'
 import { describeRelation, type PublishedTable } from './postgres/catalog.js'
-import { type Connection, connect } from './postgres/connection.js'
+import type { Connection } from './postgres/connection.js'
 import type { ConnectionOptions } from './postgres/connection-options.js'
-import { inspectServer, requireServer } from './postgres/server.js'
 import type { OnSnapshotStart, Snapshot } from './postgres/snapshot.js'
 import type { TablePatterns } from './postgres/table-patterns.js'
-import { requireSameServer } from './resume.js'
+import { withoutMemory } from './postgres/tables.js'
 import { type Difference as DigestDifference, hashText, RowDigests } from './row-digests.js'
-import { temporarySnapshot } from './temporary-snapshot.js'
 
 export interface VerifyOptions {
   readonly name: string
@@ -79,25 +77,14 @@ export interface Verification {
 /** So many of a table are shown. */
 const SHOWN = 10
 
-export async function verify(options: VerifyOptions): Promise<Verification> {
-  const closers = new Closers()
-  try {
-    return await run(options, closers)
-  } finally {
-    await closers.close()
-  }
+export async function verify(asked: VerifyOptions): Promise<Verification> {
+  return await closing((closers) => run(asked, closers))
 }
 
 async function run(asked: VerifyOptions, closers: Closers): Promise<Verification> {
-  const { signal, log } = asked
-  const connection = closers.add(await connect(asked.connection, { kind: 'ordinary', signal }), (c) => c.close())
-  const options = { ...asked, connection: { ...asked.connection, hosts: [connection.at] } }
-  const server = await inspectServer(connection)
-  requireServer(server, options.connection)
-  await requireTables({ ...options, condition: () => null, requireUsed: () => undefined }, connection, server.role)
-  const live = await liveState(options, log)
-  const { reader, lsn, identity } = await temporarySnapshot(options, { connection, server }, closers)
-  requireSameServer(options, identity, live)
+  const { log } = asked
+  const all = { condition: () => null, requireUsed: () => undefined }
+  const { options, connection, reader, lsn } = await snapshotBeside(asked, all, closers)
   options.onSnapshotStart(reader, null)
   const digests = closers.add(
     new RowDigests(Math.max(reader.cost.rows, reader.cost.bytes / 200) * options.sample),
@@ -107,11 +94,7 @@ async function run(asked: VerifyOptions, closers: Closers): Promise<Verification
   options.onSnapshotComplete()
   await passed(options, log, { connection, lsn })
   const repeated = await digestLog(options, { reader, lsn, digests })
-  return { lsn: formatLsn(lsn), position: positionOf(lsn), tables: verdicts(reader.tables, digests, repeated) }
-}
-
-function positionOf(lsn: Lsn): string {
-  return formatPosition({ commitLsn: lsn, ordinal: 0 })
+  return { lsn: formatLsn(lsn), position: firstPosition(lsn), tables: verdicts(reader.tables, digests, repeated) }
 }
 
 /** Rows go through the transcoder, so that both sides have the same bytes. */
@@ -139,12 +122,7 @@ async function digestTables(
   const rows = reader.rows<FilledRecords | null>({
     lsn,
     pipeline: options.name,
-    relations: {
-      recall: () => null,
-      ask: (relation) => describeRelation(connection, relation),
-      remember: () => undefined,
-      earlierKeys: () => [],
-    },
+    relations: withoutMemory((relation) => describeRelation(connection, relation)),
     values: options.values,
     envelope: options.envelope,
     largeValues: { omit: false, onSkip: () => undefined },
@@ -166,6 +144,7 @@ async function digestLog(
   at: { readonly reader: Snapshot; readonly lsn: Lsn; readonly digests: RowDigests },
 ): Promise<ReadonlyMap<number, readonly Difference[]>> {
   const { log, name, signal } = options
+  const chosen = sampler(options.sample)
   const topics = topicsOf(options, at.reader)
   const there = (await log.topics(`${name}.`)).filter((topic) => topics.has(topic.name))
   await log.settled({ topics: there.map((topic) => topic.name), signal })
@@ -174,11 +153,11 @@ async function digestLog(
     const table = topics.get(topic) ?? 0
     for (let partition = 0; partition < partitions; partition++) {
       const { earliest, end } = await log.offsets(topic, partition)
-      const until = await log.offsetAt({ topic, partition, position: positionOf(at.lsn), signal })
+      const until = await log.offsetAt({ topic, partition, position: firstPosition(at.lsn), signal })
       let last = ''
       for await (const record of log.read({ topic, partition, from: earliest, until: end, signal })) {
         if (record.offset >= until) {
-          digestLater(options, at.digests, { table, record })
+          digestLater(options, at.digests, { table, record, chosen })
           continue
         }
         const position = positionIn(record)
@@ -188,7 +167,7 @@ async function digestLog(
           found.push({ kind: 'repeated', key: record.key?.toString() ?? null, position, columns: [] })
         }
         last = position ?? last
-        digestRecord(options, at.digests, { table, record, position: last })
+        digestRecord(options, at.digests, { table, record, chosen, position: last })
       }
       signal.throwIfAborted()
     }
@@ -196,28 +175,30 @@ async function digestLog(
   return repeated
 }
 
+interface FoundRecord {
+  readonly table: number
+  readonly record: LogRecord
+  readonly chosen: (key: Buffer) => boolean
+}
+
 /** What comes after the LSN counts for nothing but what compaction may have taken because of it. */
-function digestLater(
-  { envelope, sample }: VerifyOptions,
-  digests: RowDigests,
-  { table, record }: { readonly table: number; readonly record: LogRecord },
-): void {
+function digestLater({ envelope }: VerifyOptions, digests: RowDigests, { table, record, chosen }: FoundRecord): void {
   const { partition, key } = record
   const entry = { side: 'log', table, partition, position: '' } as const
   if (partsOf(record, envelope).operation === 't') digests.laterTruncate(entry)
-  else if (key !== null && sampler(sample)(key)) digests.later({ ...entry, key })
+  else if (key !== null && chosen(key)) digests.later({ ...entry, key })
 }
 
 function digestRecord(
-  { envelope, sample }: VerifyOptions,
+  { envelope }: VerifyOptions,
   digests: RowDigests,
-  { table, record, position }: { readonly table: number; readonly record: LogRecord; readonly position: string },
+  { table, record, chosen, position }: FoundRecord & { readonly position: string },
 ): void {
   const { partition, value, key } = record
   const entry = { side: 'log', table, partition, position } as const
   const parts = partsOf(record, envelope)
   if (parts.operation === 't') digests.truncate(entry)
-  else if (key === null || !sampler(sample)(key)) return
+  else if (key === null || !chosen(key)) return
   else if (value === null || parts.row === null) digests.gone({ ...entry, key })
   else digests.row({ ...entry, key }, value, parts.row, parts.operation === 'u' && parts.partial)
 }

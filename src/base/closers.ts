@@ -21,3 +21,17 @@ export class Closers {
     if (errors.length > 0) throw errors[0]
   }
 }
+
+/** Closes what the work has opened, when it is done or has failed. */
+export async function closing<T>(work: (closers: Closers) => Promise<T>): Promise<T> {
+  const closers = new Closers()
+  let done: T
+  try {
+    done = await work(closers)
+  } catch (error) {
+    await closers.close().catch(() => undefined) // what went wrong first counts
+    throw error
+  }
+  await closers.close()
+  return done
+}

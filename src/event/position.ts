@@ -14,6 +14,11 @@ export function formatPosition(position: Position): string {
   return `${position.commitLsn.toString(16).padStart(16, '0')}-${position.ordinal.toString(16).padStart(8, '0')}`
 }
 
+/** Of the first change of whatever commits at or after an LSN: what comes before has an earlier one. */
+export function firstPosition(lsn: Lsn): string {
+  return formatPosition({ commitLsn: lsn, ordinal: 0 })
+}
+
 /** Returns null where the text is not a position. */
 export function parsePosition(text: string): Position | null {
   const match = /^([0-9a-f]{16})-([0-9a-f]{8})$/.exec(text)

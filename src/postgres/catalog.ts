@@ -5,6 +5,7 @@ import type { Relation, RelationDescription, ReplicaIdentity } from '../event/re
 import { typeDescriptions } from '../event/type-description.js'
 import type { Connection } from './connection.js'
 import { quoteIdentifier, sql } from './sql.js'
+import type { TablePatterns } from './table-patterns.js'
 
 export interface PublishedTable {
   readonly relation: Relation
@@ -53,6 +54,20 @@ export async function publishedTables(connection: Connection, publication: strin
     obstacle: obstacle.parse(row['obstacle']),
     identifiable: row['identifiable'] === 't',
   }))
+}
+
+/** Those of a publication that --tables means. Error: PUBLICATION_EMPTY. */
+export async function requireMatching(
+  connection: Connection,
+  { publication, patterns }: { readonly publication: string; readonly patterns: TablePatterns },
+): Promise<PublishedTable[]> {
+  const published = await publishedTables(connection, publication)
+  const tables = published.filter(({ relation }) => patterns.matches(relation.schema, relation.table))
+  if (tables.length > 0) return tables
+  throw new EvertError('PUBLICATION_EMPTY', {
+    message: `publication "${publication}" has ${published.length} tables, and --tables matches none of them`,
+    hint: `alter publication "${publication}" add table …, or change --tables`,
+  })
 }
 
 const described = z.object({

@@ -21,6 +21,11 @@ export interface RelationMemory {
   earlierKeys(relation: Relation): readonly (readonly string[])[]
 }
 
+/** For who reads tables as they are now, and remembers nothing. */
+export function withoutMemory(ask: RelationMemory['ask']): RelationMemory {
+  return { recall: () => null, ask, remember: () => undefined, earlierKeys: () => [] }
+}
+
 export interface TablesOptions {
   readonly pipeline: string
   /** One topic for the rows of all tables, instead of the pipeline's own; their shapes are then not told of. */

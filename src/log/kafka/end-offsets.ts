@@ -18,7 +18,14 @@ export interface TopicPartition {
 export async function leftOpen(cluster: Cluster, topics: readonly string[]): Promise<TopicPartition[]> {
   const committed = await endOffsets(cluster, topics, COMMITTED_RECORDS)
   const all = await endOffsets(cluster, topics, ANY_RECORD)
-  return [...all].flatMap(([topic, ends]) =>
+  return behind(committed, all)
+}
+
+type Ends = ReadonlyMap<string, readonly bigint[]>
+
+/** Partitions whose committed end has not come to where they were written to. */
+function behind(committed: Ends, written: Ends): TopicPartition[] {
+  return [...written].flatMap(([topic, ends]) =>
     ends.flatMap((end, partition) => ((committed.get(topic)?.[partition] ?? end) < end ? [{ topic, partition }] : [])),
   )
 }
@@ -28,14 +35,8 @@ const SETTLED_MS = 20
 /** A commit is answered before its markers are in every partition. */
 export async function untilSettled(cluster: Cluster, topics: readonly string[], signal: AbortSignal): Promise<void> {
   const written = await endOffsets(cluster, topics, ANY_RECORD)
-  for (;;) {
-    const committed = await endOffsets(cluster, topics, COMMITTED_RECORDS)
-    const open = [...written].some(([topic, ends]) =>
-      ends.some((end, partition) => (committed.get(topic)?.[partition] ?? end) < end),
-    )
-    if (!open) return
+  while (behind(await endOffsets(cluster, topics, COMMITTED_RECORDS), written).length > 0)
     await cluster.clock.delay(SETTLED_MS, signal)
-  }
 }
 
 /** Where partitions end, for one kind of reader; all of a broker's partitions in one request. */
