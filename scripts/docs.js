@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 const { COMMANDS } = await import('../src/cli/commands.ts')
 const { OPTIONS, optionsOf, variableOf } = await import('../src/config.ts')
 const { ERRORS } = await import('../src/base/errors.ts')
+const { pipelineMetrics } = await import('../src/server/metrics.ts')
 
 const DOCS = fileURLToPath(new URL('../docs/', import.meta.url))
 const NOTE = '<!-- Generated from the code: npm run docs -->\n\n'
@@ -77,7 +78,31 @@ ${rows.join('\n')}
 `
 }
 
-const pages = { 'options.md': optionsPage(), 'commands.md': commandsPage(), 'errors.md': errorsPage() }
+async function metricsPage() {
+  const metrics = (await pipelineMetrics('').registry.getMetricsAsJSON()).filter(({ name }) =>
+    name.startsWith('evert_'),
+  )
+  const rows = metrics.map(
+    ({ name, type, help, values }) =>
+      `| \`${name}\` | ${type} | ${values.length === 0 ? '`schema`, `table`' : ''} | ${cell(help)} |`,
+  )
+  return `# Metrics
+
+\`evert run --listen 9464\` serves them at \`http://127.0.0.1:9464/metrics\`, in Prometheus' text format. Each has the label \`pipeline\`. Beside them
+stand those of the process (\`process_resident_memory_bytes\`, \`process_cpu_seconds_total\`, \`nodejs_eventloop_lag_seconds\`, …). They begin anew with the process.
+
+| metric | type | labels | |
+|---|---|---|---|
+${rows.join('\n')}
+`
+}
+
+const pages = {
+  'options.md': optionsPage(),
+  'commands.md': commandsPage(),
+  'errors.md': errorsPage(),
+  'metrics.md': await metricsPage(),
+}
 const stale = Object.entries(pages).filter(([file, text]) => {
   try {
     return readFileSync(DOCS + file, 'utf8') !== NOTE + text

@@ -1,4 +1,4 @@
-/** npm run soak: what takes longer than a test run. `-- --hours N` has faults at random; without it, more random rows, messages and steps. */
+/** npm run soak: what takes longer than a test run. `-- --hours N` has faults at random; without it, more random rows, messages, steps, seeds and rounds. */
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -17,11 +17,19 @@ const more = {
   EVERT_TEST_STEPS: '20000',
   EVERT_TEST_MESSAGES: '50000000',
   EVERT_TEST_SEEDS: '1000000',
+  EVERT_TEST_ROUNDS: '5000',
 }
 const environment = hours === null ? { ...more, ...process.env } : { ...process.env, EVERT_SOAK_HOURS: String(hours) }
 const suites =
   hours === null
-    ? ['--testTimeout=36000000', 'test/differential', 'test/replica', 'test/postgres/pgoutput-fuzz', 'test/simulation']
+    ? [
+        '--testTimeout=36000000',
+        'test/differential',
+        'test/replica',
+        'test/postgres/pgoutput-fuzz',
+        'test/simulation',
+        'test/backfill-random',
+      ]
     : ['test/faults/scenarios']
 
 const { status } = spawnSync(process.execPath, ['--experimental-vm-modules', JEST, ...suites], {

@@ -5,7 +5,6 @@
 import { Closers } from './base/closers.js'
 import { EvertError } from './base/errors.js'
 import type { Logger } from './base/logger.js'
-import type { OnCommit } from './bridge.js'
 import type { Envelope } from './event/envelope.js'
 import { formatLsn, type Lsn } from './event/lsn.js'
 import type { LargeValues } from './event/transcoder.js'
@@ -22,7 +21,8 @@ import { type Connection, connect } from './postgres/connection.js'
 import type { ConnectionOptions } from './postgres/connection-options.js'
 import { CopySocket } from './postgres/copy-socket.js'
 import { createPublication, inspectPublication, publicationStatement } from './postgres/publication.js'
-import { type BatchLimits, ReplicationStream } from './postgres/replication-stream.js'
+import type { BatchLimits } from './postgres/batch.js'
+import { ReplicationStream } from './postgres/replication-stream.js'
 import { identifySystem, inspectServer, requireServer, type Server } from './postgres/server.js'
 import { type CreatedSlot, inspectSlot } from './postgres/slot.js'
 import { type CreateOptions, createMissingSlot, replaceSlot, requireOwnSlot, standBy } from './pipeline-slot.js'
@@ -30,14 +30,14 @@ import { temporarySnapshot } from './temporary-snapshot.js'
 import { topicRequest } from './live.js'
 import { gapOf, lastLsn, progressOrNull, requireBeyond, tableTopics } from './loss.js'
 import { notifier } from './notifications.js'
-import { KeySet } from './key-set.js'
+import type { PipelineObserver } from './observer.js'
 import { type OnLoss, resume } from './resume.js'
-import { type OnSnapshotStart, Snapshot } from './postgres/snapshot.js'
+import { Snapshot } from './postgres/snapshot.js'
 import type { TablePatterns } from './postgres/table-patterns.js'
 import type { RelationMemory } from './postgres/tables.js'
 import type { ProgressKeeper } from './progress.js'
 
-export interface PipelineOptions {
+export interface PipelineOptions extends PipelineObserver {
   readonly name: string
   readonly slot: string
   readonly publication: string
@@ -48,6 +48,10 @@ export interface PipelineOptions {
   readonly snapshot: 'initial' | 'none'
   /** How many connections read a snapshot at a time, at most. */
   readonly readers: number
+  /** Whether backfills may be asked for through the WAL. */
+  readonly requests: boolean
+  /** Whether the rows of a table that joins are published, or only its changes from then on. */
+  readonly newTables: 'backfill' | 'stream'
   readonly onLoss: OnLoss
   readonly limits: BatchLimits
   readonly values: ValueOptions
@@ -56,24 +60,23 @@ export interface PipelineOptions {
   readonly skipsOrigin: (name: string) => boolean
   readonly logger: Logger
   readonly signal: AbortSignal
-  readonly onStreaming: () => void
-  readonly onCommit: OnCommit
-  readonly onSnapshotStart: OnSnapshotStart
-  readonly onSnapshotRows: (table: PublishedTable, rows: number) => void
-  readonly onSnapshotComplete: () => void
 }
 
 export interface AttemptOptions extends PipelineOptions {
   /** That another writer took the pipeline over, where that ended the attempt before. */
   readonly fenced: EvertError | null
-  /** What the attempt before found to be gone, where all rows are to be published again. */
+  /** What the attempt before found to be gone, where the rows that differ are to be published. */
   readonly loss: EvertError | null
   /** Everything that a start can check is right, and another process has the slot. */
   readonly onStandby: () => void
 }
 
 export interface Attempt {
+  /** An ordinary one, to the server that the stream comes from. */
+  readonly connection: Connection
+  readonly at: ConnectionOptions
   readonly stream: ReplicationStream
+  readonly log: Log
   readonly writer: LogWriter
   readonly progress: ProgressKeeper
   readonly relations: RelationMemory
@@ -82,8 +85,6 @@ export interface Attempt {
     readonly reader: Snapshot
     readonly lsn: Lsn
   } | null
-  /** What the log holds rows of, where a snapshot is to tell which are gone: asked for when nothing but the snapshot is left to publish. */
-  keysInLog(): Promise<KeySet | null>
   close(): Promise<void>
 }
 
@@ -153,10 +154,11 @@ async function start(asked: AttemptOptions, closers: Closers): Promise<Attempt> 
   const snapshot = wanted ? await openSnapshot(options, { ...at, closers, reader, created }) : null
   if (!wanted) reader?.close()
   if (loss !== null) await tellOf({ ...options, loss }, writer, progress.state.endLsn)
-  const again = progress.state.snapshot === 'again'
   return {
+    connection,
+    at: options.connection,
     stream,
-    keysInLog: async () => (again ? await keysInLog(options, { log, tables, closers }) : null),
+    log,
     writer,
     progress,
     relations: {
@@ -207,21 +209,7 @@ async function tellOf(
   const tell = await notifier(writer, name)
   tell(gapOf({ loss, state, lsn, timeUs: BigInt(Date.now()) * 1000n }))
   const from = state === null ? null : formatLsn(state.endLsn)
-  logger.warn({ code: loss.code, from, to: formatLsn(lsn) }, 'changes are gone: all rows are published again')
-}
-
-async function keysInLog(
-  { name, signal }: PipelineOptions,
-  {
-    log,
-    tables,
-    closers,
-  }: { readonly log: Log; readonly tables: readonly PublishedTable[]; readonly closers: Closers },
-): Promise<KeySet> {
-  const keys = closers.add(new KeySet(), (set) => set.close())
-  const names = new Set(tables.map(({ relation }) => topicRequest(name, relation).name))
-  for (const topic of await tableTopics(log, name)) if (names.has(topic.name)) await keys.addTopic(log, topic, signal)
-  return keys
+  logger.warn({ code: loss.code, from, to: formatLsn(lsn) }, 'changes are gone: rows that differ are published again')
 }
 
 /** The publication, created if it is missing, and those of its tables that --tables matches. */

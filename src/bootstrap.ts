@@ -19,12 +19,12 @@ import { passed, snapshotBeside, topicRequest } from './live.js'
 import { describeRelation, type PublishedTable } from './postgres/catalog.js'
 import type { Connection } from './postgres/connection.js'
 import type { ConnectionOptions } from './postgres/connection-options.js'
-import type { OnSnapshotStart, Snapshot } from './postgres/snapshot.js'
+import type { Snapshot, SnapshotObserver } from './postgres/snapshot.js'
 import type { RowCondition } from './postgres/snapshot-units.js'
 import type { TablePatterns } from './postgres/table-patterns.js'
 import { withoutMemory } from './postgres/tables.js'
 
-export interface BootstrapOptions {
+export interface BootstrapOptions extends SnapshotObserver {
   readonly name: string
   readonly slot: string
   readonly publication: string
@@ -45,9 +45,6 @@ export interface BootstrapOptions {
   readonly log: Log | null
   readonly logger: Logger
   readonly signal: AbortSignal
-  readonly onSnapshotStart: OnSnapshotStart
-  readonly onSnapshotRows: (table: PublishedTable, rows: number) => void
-  readonly onSnapshotComplete: () => void
 }
 
 /** What a consumer must know to go on. */
@@ -142,9 +139,9 @@ async function copy(
     cut: () => writer.cut(),
     gone: () => [],
     onTable: () => undefined,
-    onRows: (table, count) => {
-      counts.set(table, count)
-      options.onSnapshotRows(table, count)
+    onRows: (table, progress) => {
+      counts.set(table, progress.rows)
+      options.onSnapshotRows(table, progress)
     },
   })
   try {

@@ -6,8 +6,9 @@
  */
 import type { Clock } from './base/clock.js'
 import type { EndLsn, Lsn } from './event/lsn.js'
+import type { RecordSink } from './event/sink.js'
 import type { FilledRecords, LogWriter } from './log/log.js'
-import type { Batch, ChangesRequest } from './postgres/replication-stream.js'
+import type { Batch, ChangesRequest } from './postgres/batch.js'
 import type { ProgressKeeper, ProgressState } from './progress.js'
 
 /** The stream's side, as the bridge needs it. */
@@ -27,13 +28,16 @@ export interface BridgeOptions extends Omit<ChangesRequest<FilledRecords>, 'sink
   readonly source: Source
   readonly writer: LogWriter
   readonly progress: ProgressKeeper
+  /** Default: the writer's. */
+  readonly sink?: RecordSink
   readonly onCommit: OnCommit
 }
 
 /** Runs until `until` is reached or the signal is aborted. Errors: those of the source and of the writer. */
 export async function bridge(options: BridgeOptions): Promise<void> {
   const { source, writer, progress, onCommit } = options
-  for await (const batch of source.changes({ ...options, sink: writer.sink, cut: () => cutBoth(options) })) {
+  const { sink = writer.sink } = options
+  for await (const batch of source.changes({ ...options, sink, cut: () => cutBoth(options) })) {
     const { records, bytes } = batch.records
     await writer.append(batch.records, batch.endLsn === null ? null : progress.at(batch.endLsn)) // one log transaction
     if (batch.endLsn === null) continue

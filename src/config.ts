@@ -1,7 +1,8 @@
 /** Configuration: every option, declared once. Values come from flags, EVERT_ variables and a YAML file, in that order. */
 import { z } from 'zod'
+import { BOOTSTRAP_OPTIONS } from './config-bootstrap.js'
 import { KAFKA_OPTIONS } from './config-kafka.js'
-import { bytes, duration, flag, retention, share, startingPoint, text, whole } from './base/option-values.js'
+import { address, bytes, duration, flag, retention, share, startingPoint, text, whole } from './base/option-values.js'
 
 export const COMMANDS = ['run', 'init', 'status', 'snapshot', 'verify', 'tail', 'schema', 'drop', 'demo'] as const
 export type CommandName = (typeof COMMANDS)[number]
@@ -86,51 +87,7 @@ export const OPTIONS = [
     schema: text,
     help: 'publication (default: the name); created where it is missing',
   },
-  {
-    name: 'snapshot',
-    commands: ['run'],
-    value: 'initial | none',
-    schema: z.enum(['initial', 'none']),
-    default: 'initial',
-    help: 'whether the rows that are there are published first',
-    prose:
-      'It counts at the first start only. Until the snapshot is in the log, Postgres keeps the WAL that is written meanwhile.',
-  },
-  {
-    name: 'into',
-    commands: ['snapshot'],
-    value: 'topic | ./file.jsonl | -',
-    schema: text,
-    help: 'where the rows go: a topic of their own, a file (its path has a slash), or stdout',
-    prose: 'A file is there once it is complete; until then it is called FILE.part.',
-  },
-  {
-    name: 'where',
-    commands: ['snapshot'],
-    value: 'table: condition[; table: condition]',
-    schema: text,
-    help: "only rows that fulfil an SQL condition, such as 'public.orders: total > 100'",
-    prose: 'A table may be a pattern, as in --tables. Changes after the snapshot are those of every row.',
-  },
-  {
-    name: 'readers',
-    commands: EVENTS,
-    value: 'number',
-    schema: whole(1, 64),
-    help: 'connections that read a snapshot at a time (default: number of cores)',
-    prose:
-      'They share one snapshot; large tables are split among them. Each is a connection of its own, for as long as the snapshot takes.',
-  },
-  {
-    name: 'on-loss',
-    commands: ['run'],
-    value: 'stop | resnapshot',
-    schema: z.enum(['stop', 'resnapshot']),
-    default: 'stop',
-    help: 'what to do where changes are gone for good: the slot, its WAL, a topic',
-    prose:
-      'stop ends evert with exit code 3 and says what is missing. resnapshot makes a new slot, records the gap as an event on the topic NAME.notification, publishes the rows of all tables again, and a delete for each key that the log holds and its table does not. What happened to a row within the gap stays unknown.',
-  },
+  ...BOOTSTRAP_OPTIONS,
   {
     name: 'partitions',
     commands: ['run', 'snapshot', 'demo'],
@@ -266,6 +223,15 @@ export const OPTIONS = [
     prose:
       '0 publishes at once, and batches grow by themselves under load. More than 0 trades latency for fewer log transactions.',
   },
+  {
+    name: 'listen',
+    commands: ['run'],
+    value: 'port | host:port',
+    schema: address,
+    help: 'serve metrics at /metrics over HTTP, on loopback where no host is given (default: no)',
+    prose:
+      'Prometheus reads them: how far the log is, a snapshot, and live backfills ([metrics](metrics.md)). No row is served. Port 0 takes one that is free, which is logged.',
+  },
   { name: 'table', commands: ['tail', 'schema'], value: 'schema.table', schema: text, help: 'only this table' },
   {
     name: 'from',
@@ -304,6 +270,15 @@ export const OPTIONS = [
     schema: share,
     default: '100%',
     help: 'how many of the rows are compared, chosen by their keys',
+  },
+  {
+    name: 'repair',
+    commands: ['verify'],
+    value: 'true | false',
+    schema: flag,
+    default: false,
+    boolean: true,
+    help: 'have evert run publish the rows of tables that differ again',
   },
   {
     name: 'watch',

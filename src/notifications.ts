@@ -1,17 +1,27 @@
 /** Notifications: what happens to a pipeline, for machines; on the topic `<name>.notification`, in the log transaction that goes on. */
 import { encodedRecord } from './event/record.js'
 import { notificationTopic } from './event/topic-name.js'
-import type { LogWriter } from './log/log.js'
+import type { Log, LogWriter } from './log/log.js'
+import type { BackfillNews } from './postgres/backfill-state.js'
 
 interface Named {
   readonly schema: string
   readonly table: string
 }
 
+interface SnapshotCounts {
+  /** That the snapshot has. */
+  readonly rows: number
+  /** Of these, after a gap: what the log had otherwise or not at all. */
+  readonly published?: number
+  /** After a gap: keys that only the log had. */
+  readonly deletes?: number
+}
+
 /** Documented in docs/events.md. LSNs are texts such as `0/16B3748`. */
 export type Notification =
   | {
-      /** Changes are gone, and all rows are published again. */
+      /** Changes are gone, and a snapshot follows, of the rows that differ. */
       readonly kind: 'gap'
       readonly code: string
       readonly message: string
@@ -27,10 +37,11 @@ export type Notification =
       /** On disk. */
       readonly bytes: number
     }
-  | ({ readonly kind: 'snapshot-table'; readonly lsn: string; readonly rows: number } & Named)
-  | { readonly kind: 'snapshot-complete'; readonly lsn: string; readonly rows: number }
+  | ({ readonly kind: 'snapshot-table'; readonly lsn: string } & SnapshotCounts & Named)
+  | ({ readonly kind: 'snapshot-complete'; readonly lsn: string } & SnapshotCounts)
   /** The one that was under way when evert ended: another one follows. */
   | { readonly kind: 'snapshot-interrupted'; readonly lsn: string }
+  | BackfillNews
 
 /** Tells by appending to the sink: what is told commits with what is published before and after it. */
 export async function notifier(
@@ -39,12 +50,41 @@ export async function notifier(
 ): Promise<(notification: Notification) => void> {
   const topic = await sink.topic({ name: notificationTopic(pipeline), keyed: true })
   return (notification) => {
-    const { kind } = notification
-    const lsn = notification.kind === 'gap' ? notification.to.lsn : notification.lsn
-    const of = notification.kind === 'snapshot-table' ? { schema: notification.schema, table: notification.table } : {}
-    const [key, value] = [JSON.stringify({ kind, lsn, ...of }), JSON.stringify(notification)].map((text) =>
+    const [key, value] = [JSON.stringify(keyOf(notification)), JSON.stringify(notification)].map((text) =>
       Buffer.from(text),
     )
     sink.append(topic, encodedRecord({ key: key!, value: value!, timestampMs: Date.now() }))
   }
+}
+
+/** What it is about: of the same, the last one counts. */
+function keyOf(notification: Notification): object {
+  const { kind } = notification
+  const of = 'table' in notification ? { schema: notification.schema, table: notification.table } : {}
+  if ('id' in notification) return { kind, id: notification.id, ...of }
+  return { kind, lsn: notification.kind === 'gap' ? notification.to.lsn : notification.lsn, ...of }
+}
+
+/** What was told from those offsets on (by partition; where there is none, from the beginning) until now; they are moved along. */
+export async function* notificationsFrom(
+  log: Log,
+  pipeline: string,
+  { from, signal }: { readonly from: Map<number, bigint>; readonly signal: AbortSignal },
+): AsyncGenerator<Notification> {
+  const topic = notificationTopic(pipeline)
+  for (const [partition, until] of await notificationEnds(log, pipeline)) {
+    for await (const { value } of log.read({ topic, partition, from: from.get(partition) ?? 0n, until, signal }))
+      if (value !== null) yield JSON.parse(value.toString()) as Notification
+    from.set(partition, until)
+  }
+}
+
+/** By partition, the offset of what is told next. */
+export async function notificationEnds(log: Log, pipeline: string): Promise<Map<number, bigint>> {
+  const topic = notificationTopic(pipeline)
+  const partitions = (await log.topics(topic)).find(({ name }) => name === topic)?.partitions ?? 0
+  const ends = new Map<number, bigint>()
+  for (let partition = 0; partition < partitions; partition++)
+    ends.set(partition, (await log.offsets(topic, partition)).end)
+  return ends
 }

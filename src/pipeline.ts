@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { EvertError, isRetriable } from './base/errors.js'
 import type { Logger } from './base/logger.js'
 import { type Attempt, type AttemptOptions, startAttempt } from './attempt.js'
+import { fillBeside, openBackfill } from './backfilling.js'
 import { bridge, type OnCommit } from './bridge.js'
 import { formatLsn } from './event/lsn.js'
 import { isLoss } from './loss.js'
@@ -14,7 +15,7 @@ import type { PipelineOptions } from './attempt.js'
 
 const BACKOFF_FIRST_MS = 200
 const BACKOFF_LAST_MS = 10_000
-/** How often in a row it is tried to publish all rows again. */
+/** How often in a row it is tried to mend a loss. */
 const MENDS = 3
 /** A pipeline that has never worked gives up after this; one that has worked tries for ever. */
 const GIVE_UP_MS = 30_000
@@ -53,7 +54,7 @@ export async function runPipeline(options: PipelineOptions): Promise<void> {
       }
       fenced = null
       const mendable = isLoss(error) && options.onLoss === 'resnapshot' && (loss === null || error.cause !== loss)
-      // Where all rows cannot be published before the next loss, it would go on for ever, and fill the log.
+      // Where it does not come to its end before the next loss, it would go on for ever, and fill the log.
       if (mendable && mends++ < MENDS) {
         await backOff(error, mends, { logger, signal })
         loss = error
@@ -97,7 +98,10 @@ async function attempt(
 async function publish(started: Attempt, options: PipelineOptions): Promise<void> {
   const { stream, writer, progress, snapshot } = started
   const { logger, signal, limits, name, patterns } = options
+  const backfill = await openBackfill(started, options)
   const common = {
+    sink: backfill.sink,
+    bystander: backfill,
     source: stream,
     writer,
     progress,
@@ -122,5 +126,5 @@ async function publish(started: Attempt, options: PipelineOptions): Promise<void
   }
   logger.info({ from: formatLsn(progress.state.endLsn) }, 'streaming')
   options.onStreaming()
-  await bridge(common)
+  await fillBeside(backfill, started, options, (until) => bridge({ ...common, signal: until }))
 }

@@ -5,9 +5,12 @@ import { EvertError } from './base/errors.js'
 import { type EndLsn, formatLsn, type Lsn, parseLsn } from './event/lsn.js'
 import type { Relation, RelationDescription } from './event/relation.js'
 import type { Progress } from './log/log.js'
+import { type BackfillState, parseBackfillState } from './postgres/backfill-state.js'
 
 /** The entry that every commit writes. */
 const ENTRY = 'progress'
+/** The entry that remembers backfills: see postgres/backfill-state.ts. */
+export const BACKFILL_ENTRY = 'backfill'
 /** Entries that remember what was asked of the catalog about a relation version. */
 const RELATION_ENTRY = 'relation/'
 
@@ -28,7 +31,7 @@ const stored = z.object({
   endLsn: lsn,
   /**
    * A snapshot is `running` from its first row to its last; what it published is published again if it was interrupted. One that is
-   * published `again` after a loss also tells of the rows that are gone.
+   * published `again` after a loss holds what differs from the log, and tells of the rows that are gone.
    */
   snapshot: z.enum(['none', 'running', 'again', 'complete']),
   writtenAt: z.string().nullable().default(null),
@@ -36,7 +39,7 @@ const stored = z.object({
 
 /** What to type where changes are gone. */
 export const AFTER_LOSS =
-  'evert run --on-loss resnapshot records the gap in the log and publishes all rows again, with deletes for those that are gone'
+  'evert run --on-loss resnapshot records the gap in the log and publishes the rows that differ, with deletes for those that are gone'
 
 /** Where a pipeline is, and in which server that means something. */
 export interface ProgressState {
@@ -67,6 +70,15 @@ export function readProgress(name: string, progress: Progress): ProgressState | 
   if (!parsed.success)
     throw invalid(name, parsed.error.issues.map((i) => `${i.path.join('.')}: ${i.message}`).join(', '))
   return parsed.data
+}
+
+/** What is left of backfills. Error: PROGRESS_INVALID. */
+export function readBackfills(name: string, progress: Progress): BackfillState {
+  try {
+    return parseBackfillState(progress.get(BACKFILL_ENTRY))
+  } catch (error) {
+    throw invalid(name, `what it says of backfills: ${(error as Error).message}`)
+  }
 }
 
 function invalid(name: string, why: string): EvertError {
@@ -114,6 +126,11 @@ export class ProgressKeeper {
     return entries
   }
 
+  /** Whatever else is to be known after a restart: it commits with the records that were added until now. */
+  note(entry: string, value: Buffer): void {
+    this.#added.set(entry, value)
+  }
+
   /** Null where the version was never seen. */
   recall(relation: Relation): RelationDescription | null {
     return this.#relations.get(relationEntry(relation)) ?? null
@@ -129,7 +146,7 @@ export class ProgressKeeper {
   remember(relation: Relation, description: RelationDescription): void {
     const entry = relationEntry(relation)
     this.#relations.set(entry, description)
-    this.#added.set(entry, Buffer.from(JSON.stringify(description)))
+    this.note(entry, Buffer.from(JSON.stringify(description)))
   }
 }
 

@@ -16,7 +16,7 @@ export interface ResumeOptions {
   readonly logger: Logger
 }
 
-/** Whether evert stops where changes are gone for good, or publishes all rows again. */
+/** Whether evert stops where changes are gone for good, or publishes what then differs. */
 export type OnLoss = 'stop' | 'resnapshot'
 
 /**
@@ -56,7 +56,7 @@ export function resume(
     readonly slot: Slot
     readonly created: CreatedSlot | null
     readonly writer: LogWriter
-    /** What is to be mended by publishing all rows again. */
+    /** What is to be mended by publishing the rows that differ. */
     readonly loss: EvertError | null
   },
 ): ProgressKeeper {

@@ -1,12 +1,13 @@
 /**
  * Row digests: what two sides say the rows of tables are, by key, on disk, so that memory does not grow with the tables. Entries go into one
- * of many files by the key's hash; then each pair of files is compared on its own.
+ * of many files by the key's hash; then each pair of files is compared on its own, in parts where it is large.
  */
-import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { EvertError } from './base/errors.js'
+import { setImmediate as breathe } from 'node:timers/promises'
 import { membersOf } from './event/members.js'
+import { SpillFile } from './spill-file.js'
 
 export type Side = 'log' | 'table'
 
@@ -22,8 +23,9 @@ export interface RowEntry {
 
 export interface Difference {
   readonly table: number
-  readonly kind: 'missing' | 'extra' | 'different'
-  readonly key: string
+  /** `unknown` where what the log has of the row is the same, and that is not all of it. */
+  readonly kind: 'missing' | 'extra' | 'different' | 'unknown'
+  readonly key: Buffer
   /** Of the last event of the key in the log. */
   readonly position: string | null
   /** Hashes of the names of columns that differ. */
@@ -40,260 +42,293 @@ export interface Comparison {
   readonly notCompared: number
 }
 
-const BUFFER_BYTES = 32 * 1024
-const CHUNK_BYTES = 1024 * 1024
-const HEAD_BYTES = 4 + 1 + 2 + 2 + 12 + 4
+/** What is compared at a time: its rows are in memory. */
+const BUCKET_BYTES = 8 * 1024 ** 2
+const PARTS = 16
+/** A key with more events than a bucket should have stays in one, however often that is split. */
+const SPLITS = 4
 const COLUMN_BYTES = 12
 const KIND = { row: 0, partial: 1, gone: 2, truncate: 3, later: 4, laterTruncate: 5 } as const
 
-interface Bucket {
-  readonly file: number
-  readonly buffer: Buffer
-  used: number
-}
+type Buckets = Readonly<Record<Side, readonly SpillFile[]>>
+type Counts = Omit<Comparison, 'table'>
 
-/** A row as it is held while a bucket is compared. */
-interface Held {
-  readonly position: string
-  readonly partition: number
-  readonly table: number
-  /** Hash of the column's name, and two of its value. */
-  columns: Uint32Array
+interface CompareTo {
+  readonly onDifference: (difference: Difference) => void
+  readonly countsOf: (table: number) => { -readonly [Name in keyof Counts]: Counts[Name] }
+  readonly signal: AbortSignal
 }
 
 export class RowDigests {
   readonly #folder = mkdtempSync(join(tmpdir(), 'evert-digests-'))
-  readonly #sides: Readonly<Record<Side, readonly Bucket[]>>
+  readonly #buckets: Buckets
+  readonly #bucketBytes: number
+  /** Of all buckets that were ever opened. */
+  #opened = 0
+  /** The entry that is being written: an object for each would cost more than all the rest. */
+  #entry = Buffer.alloc(4096)
+  /** By name. */
+  readonly #names = new Map<string, number>()
 
-  /** About one bucket for 50,000 rows keeps each of them small. */
-  constructor(rows: number) {
-    const count = Math.min(Math.max(Math.ceil(rows / 50_000), 16), 256)
-    const open = (side: Side): Bucket[] =>
-      Array.from({ length: count }, (_, i) => {
-        return { file: openSync(join(this.#folder, `${side}-${i}`), 'w+'), buffer: Buffer.alloc(BUFFER_BYTES), used: 0 }
-      })
-    this.#sides = { log: open('log'), table: open('table') }
+  /** Of about so many rows and bytes of them. One bucket for 50,000 rows keeps each of them small. */
+  constructor(
+    of: { readonly rows: number; readonly bytes: number },
+    { share = 1, bucketBytes = BUCKET_BYTES }: { readonly share?: number; readonly bucketBytes?: number } = {},
+  ) {
+    this.#bucketBytes = bucketBytes
+    // Of a table that was never analyzed only the bytes are known.
+    const rows = Math.max(of.rows, of.bytes / 200) * share
+    const count = Math.min(Math.max(Math.ceil(rows / 50_000), 16), 128)
+    this.#buckets = { log: this.#open(count), table: this.#open(count) }
   }
 
   /** A row as the JSON object at `start` of the bytes says it. A partial one leaves the other columns as they were. */
   row(entry: RowEntry, bytes: Buffer, start: number, partial: boolean): void {
-    const columns: number[] = []
+    let at = this.#begin(entry, partial ? KIND.partial : KIND.row)
     for (const member of membersOf(bytes, start)) {
-      columns.push(hashText(member.name), ...hash(bytes, member.start, member.end))
+      this.#reserve(at + COLUMN_BYTES)
+      const [first, second] = hash(bytes, member.start, member.end)
+      this.#entry.writeUInt32LE(this.#nameHash(member.name), at)
+      this.#entry.writeUInt32LE(first, at + 4)
+      this.#entry.writeUInt32LE(second, at + 8)
+      at += COLUMN_BYTES
     }
-    this.#write(entry, partial ? KIND.partial : KIND.row, columns)
+    this.#end(entry, at)
   }
 
   gone(entry: RowEntry): void {
-    this.#write(entry, KIND.gone, [])
+    this.#end(entry, this.#begin(entry, KIND.gone))
   }
 
   /** Every row of a table that came before in that partition is gone. */
   truncate(entry: Omit<RowEntry, 'key'>): void {
-    for (const bucket of this.#sides[entry.side])
-      this.#append(bucket, encode({ ...entry, key: EMPTY }, KIND.truncate, []))
+    this.#toAll(entry, KIND.truncate)
   }
 
   /** The log goes on with that key: of what it had before, compaction may have left nothing. */
   later(entry: RowEntry): void {
-    this.#write(entry, KIND.later, [])
+    this.#end(entry, this.#begin(entry, KIND.later))
   }
 
   /** The log goes on with a truncate, and an earlier one may be gone. */
   laterTruncate(entry: Omit<RowEntry, 'key'>): void {
-    for (const bucket of this.#sides[entry.side])
-      this.#append(bucket, encode({ ...entry, key: EMPTY }, KIND.laterTruncate, []))
+    this.#toAll(entry, KIND.laterTruncate)
   }
 
   /** Tells of every difference, and gives the counts of each table. */
-  compare(onDifference: (difference: Difference) => void): Comparison[] {
-    const counts = new Map<number, { rows: number; logRows: number; notCompared: number }>()
-    const countsOf = (table: number): { rows: number; logRows: number; notCompared: number } => {
+  async compare(onDifference: (difference: Difference) => void, signal: AbortSignal): Promise<Comparison[]> {
+    const counts = new Map<number, ReturnType<CompareTo['countsOf']>>()
+    const countsOf: CompareTo['countsOf'] = (table) => {
       const known = counts.get(table) ?? { rows: 0, logRows: 0, notCompared: 0 }
       counts.set(table, known)
       return known
     }
-    for (const [i, bucket] of this.#sides.log.entries()) {
-      const { held, later, truncated } = this.#fold(bucket)
-      for (const { table } of held.values()) countsOf(table).logRows++
-      for (const { entry, columns } of this.#read(this.#sides.table[i]!)) {
-        countsOf(entry.table).rows++
-        const id = idOf(entry)
-        const found = held.get(id)
-        const key = entry.key.toString()
-        if (found === undefined && later.has(id)) {
-          countsOf(entry.table).notCompared++
-          continue
-        }
-        if (found === undefined) {
-          onDifference({ table: entry.table, kind: 'missing', key, position: null, columns: [] })
-          continue
-        }
-        held.delete(id)
-        const { different, notCompared } = differing(found.columns, columns)
-        countsOf(entry.table).notCompared += notCompared
-        if (different.length > 0 && later.has(id)) countsOf(entry.table).notCompared += different.length
-        else if (different.length > 0)
-          onDifference({ table: entry.table, kind: 'different', key, position: found.position, columns: different })
-      }
-      for (const [id, { table, partition, position }] of held) {
-        if (later.has(id) || truncated.has(`${table} ${partition}`)) countsOf(table).notCompared++
-        else onDifference({ table, kind: 'extra', key: id.slice(id.indexOf(' ') + 1), position, columns: [] })
-      }
-    }
+    await this.#compareBuckets(this.#buckets, { onDifference, countsOf, signal }, 0)
     return [...counts].map(([table, count]) => ({ table, ...count }))
   }
 
   close(): void {
-    for (const { file } of [...this.#sides.log, ...this.#sides.table]) closeSync(file)
+    for (const bucket of [...this.#buckets.log, ...this.#buckets.table]) bucket.close()
     rmSync(this.#folder, { recursive: true, force: true })
   }
 
-  /** The rows that the entries of a bucket leave; the keys and partitions that the log goes on with. */
-  #fold(bucket: Bucket): {
-    readonly held: Map<string, Held>
+  #open(count: number): SpillFile[] {
+    return Array.from({ length: count }, () => new SpillFile(join(this.#folder, String(this.#opened++))))
+  }
+
+  async #compareBuckets(buckets: Buckets, to: CompareTo, split: number): Promise<void> {
+    for (const [i, log] of buckets.log.entries()) {
+      const table = buckets.table[i]!
+      if (split === SPLITS || Math.max(log.bytes, table.bytes) <= this.#bucketBytes) {
+        await breathe() // a server that waits for an answer does not wait for all of them
+        to.signal.throwIfAborted()
+        this.#compareBucket(log, table, to)
+        continue
+      }
+      const parts = { log: this.#split(log, split), table: this.#split(table, split) }
+      try {
+        await this.#compareBuckets(parts, to, split + 1)
+      } finally {
+        for (const part of [...parts.log, ...parts.table]) part.close()
+      }
+    }
+  }
+
+  /** By another hash of the key, which the first one says nothing about. */
+  #split(bucket: SpillFile, split: number): SpillFile[] {
+    const parts = this.#open(PARTS)
+    for (const bytes of bucket.entries()) {
+      const { kind, keyEnd } = decode(bytes)
+      const [, second] = hash(bytes, KEY_START, keyEnd)
+      const part = parts[(second >>> (4 * split)) % PARTS]!
+      const all = kind === KIND.truncate || kind === KIND.laterTruncate
+      for (const to of all ? parts : [part]) to.append(bytes, bytes.length)
+    }
+    return parts
+  }
+
+  #compareBucket(log: SpillFile, table: SpillFile, { onDifference, countsOf }: CompareTo): void {
+    const { held, later, truncated } = this.#fold(log)
+    for (const id of held.keys()) countsOf(tableIn(id)).logRows++
+    for (const bytes of table.entries()) {
+      const { id, keyEnd } = decode(bytes)
+      const counts = countsOf(tableIn(id))
+      counts.rows++
+      const found = held.get(id)
+      if (found === undefined) {
+        if (later.has(id)) counts.notCompared++
+        else onDifference({ ...rowIn(id), kind: 'missing', position: null, columns: [] })
+        continue
+      }
+      held.delete(id)
+      const row = bytes.toString('latin1', keyEnd + PLACE_BYTES)
+      if (found.length === PLACE_BYTES + row.length && found.endsWith(row)) continue
+      const { different, notCompared } = differing(columnsIn(found), columnsIn(row, 0))
+      counts.notCompared += notCompared
+      if (later.has(id)) {
+        counts.notCompared += different.length
+      } else if (different.length > 0 || notCompared > 0) {
+        const kind = different.length > 0 ? 'different' : 'unknown'
+        onDifference({ ...rowIn(id), kind, position: positionIn(found), columns: different })
+      }
+    }
+    for (const [id, found] of held) {
+      if (later.has(id) || truncated.has(partitionIn(id, found))) countsOf(tableIn(id)).notCompared++
+      else onDifference({ ...rowIn(id), kind: 'extra', position: positionIn(found), columns: [] })
+    }
+  }
+
+  /** The rows that the entries of a bucket leave, by id; the keys and partitions that the log goes on with. */
+  #fold(bucket: SpillFile): {
+    readonly held: Map<string, string>
     readonly later: ReadonlySet<string>
     readonly truncated: ReadonlySet<string>
   } {
-    const held = new Map<string, Held>()
+    const held = new Map<string, string>()
     const later = new Set<string>()
     const truncated = new Set<string>()
-    for (const { kind, entry, columns } of this.#read(bucket)) {
-      const id = idOf(entry)
+    for (const bytes of bucket.entries()) {
+      const { kind, id, keyEnd } = decode(bytes)
+      const row = bytes.toString('latin1', keyEnd)
       if (kind === KIND.truncate) {
-        for (const [other, { table, partition }] of held)
-          if (table === entry.table && partition === entry.partition) held.delete(other)
+        const partition = partitionIn(id, row)
+        for (const [other, found] of held) if (partitionIn(other, found) === partition) held.delete(other)
       } else if (kind === KIND.later) {
         later.add(id)
       } else if (kind === KIND.laterTruncate) {
-        truncated.add(`${entry.table} ${entry.partition}`)
+        truncated.add(partitionIn(id, row))
       } else if (kind === KIND.gone) {
         held.delete(id)
       } else {
-        const before = kind === KIND.partial ? held.get(id)?.columns : undefined
-        const { position, partition, table } = entry
-        held.set(id, { position, partition, table, columns: before === undefined ? columns : merged(before, columns) })
+        const before = kind === KIND.partial ? held.get(id) : undefined
+        held.set(id, before === undefined ? row : row + onlyIn(before, columnsIn(row)))
       }
     }
     return { held, later, truncated }
   }
 
-  #write(entry: RowEntry, kind: number, columns: readonly number[]): void {
-    const buckets = this.#sides[entry.side]
-    const [first] = hash(entry.key, 0, entry.key.length)
-    this.#append(buckets[first % buckets.length]!, encode(entry, kind, columns))
+  /** Writes what an entry begins with, and gives where its columns come. */
+  #begin({ table, partition, position, key }: RowEntry, kind: number): number {
+    const keyEnd = KEY_START + key.length
+    const out = this.#reserve(keyEnd + PLACE_BYTES)
+    out.writeUInt8(kind, 4)
+    out.writeUInt32LE(key.length, 5)
+    out.writeUInt16LE(table, 9)
+    key.copy(out, KEY_START)
+    out.writeUInt16LE(partition, keyEnd)
+    out.fill(0, keyEnd + 2, keyEnd + PLACE_BYTES)
+    out.write(position.replace('-', ''), keyEnd + 2, 'hex')
+    return keyEnd + PLACE_BYTES
   }
 
-  #append(bucket: Bucket, bytes: Buffer): void {
-    if (bucket.used + bytes.length > bucket.buffer.length) this.#flush(bucket)
-    if (bytes.length > bucket.buffer.length) writeAll(bucket.file, bytes)
-    else bucket.used += bytes.copy(bucket.buffer, bucket.used)
+  #end({ side, key }: RowEntry, length: number): void {
+    this.#entry.writeUInt32LE(length, 0)
+    const buckets = this.#buckets[side]
+    const [first] = hash(key, 0, key.length)
+    buckets[first % buckets.length]!.append(this.#entry, length)
   }
 
-  #flush(bucket: Bucket): void {
-    writeAll(bucket.file, bucket.buffer.subarray(0, bucket.used))
-    bucket.used = 0
+  #toAll(entry: Omit<RowEntry, 'key'>, kind: number): void {
+    const length = this.#begin({ ...entry, key: EMPTY }, kind)
+    this.#entry.writeUInt32LE(length, 0)
+    for (const bucket of this.#buckets[entry.side]) bucket.append(this.#entry, length)
   }
 
-  *#read(bucket: Bucket): Generator<Decoded> {
-    this.#flush(bucket)
-    let left = EMPTY
-    for (let at = 0; ;) {
-      const chunk = Buffer.alloc(CHUNK_BYTES)
-      const count = readSync(bucket.file, chunk, 0, chunk.length, at)
-      if (count === 0) return
-      at += count
-      const bytes = Buffer.concat([left, chunk.subarray(0, count)])
-      let from = 0
-      while (from + 4 <= bytes.length) {
-        const length = bytes.readUInt32LE(from)
-        if (from + length > bytes.length) break
-        yield decode(bytes.subarray(from, from + length))
-        from += length
-      }
-      left = bytes.subarray(from)
-    }
+  /** Room for so many bytes of the entry. */
+  #reserve(bytes: number): Buffer {
+    if (bytes > this.#entry.length) this.#entry = Buffer.concat([this.#entry], 2 * bytes)
+    return this.#entry
   }
-}
 
-/** Error: OUTPUT_FAILED. */
-function writeAll(file: number, bytes: Buffer): void {
-  try {
-    for (let at = 0; at < bytes.length;) at += writeSync(file, bytes, at)
-  } catch (error) {
-    throw new EvertError('OUTPUT_FAILED', {
-      message: `the temporary folder "${tmpdir()}" cannot be written: ${(error as Error).message}`,
-      hint: 'make room there, let TMPDIR be another folder, or compare a part: --sample, --tables',
-      cause: error,
-    })
+  #nameHash(name: string): number {
+    const known = this.#names.get(name) ?? hashText(name)
+    this.#names.set(name, known)
+    return known
   }
 }
 
 const EMPTY = Buffer.alloc(0)
 
-interface Decoded {
+/** Behind length, kind, length of the key, and table. */
+const KEY_START = 4 + 1 + 4 + 2
+/** Behind the key: partition, position; then three words a column, the hash of its name and two of its value. */
+const PLACE_BYTES = 2 + 12
+
+/** The bytes of table and key, and those behind them, are also held as strings of one byte a character, which take little memory. */
+interface Entry {
   readonly kind: number
-  readonly entry: Omit<RowEntry, 'side'>
-  readonly columns: Uint32Array
+  readonly id: string
+  readonly keyEnd: number
 }
 
-function idOf({ table, key }: Pick<RowEntry, 'table' | 'key'>): string {
-  return `${table} ${key.toString()}`
+function decode(bytes: Buffer): Entry {
+  const keyEnd = KEY_START + bytes.readUInt32LE(5)
+  const id = bytes.toString('latin1', KEY_START - 2, keyEnd)
+  return { kind: bytes.readUInt8(4), id, keyEnd }
 }
 
-/** Length, kind, table, partition, position, length of the key; the key; three words a column. */
-function encode({ table, partition, position, key }: RowEntry, kind: number, columns: readonly number[]): Buffer {
-  const bytes = Buffer.alloc(HEAD_BYTES + key.length + columns.length * 4)
-  bytes.writeUInt32LE(bytes.length, 0)
-  bytes.writeUInt8(kind, 4)
-  bytes.writeUInt16LE(table, 5)
-  bytes.writeUInt16LE(partition, 7)
-  bytes.write(position.replace('-', ''), 9, 'hex')
-  bytes.writeUInt32LE(key.length, 21)
-  key.copy(bytes, HEAD_BYTES)
-  columns.forEach((word, i) => bytes.writeUInt32LE(word, HEAD_BYTES + key.length + 4 * i))
-  return bytes
+function tableIn(id: string): number {
+  return id.charCodeAt(0) + 256 * id.charCodeAt(1)
 }
 
-function decode(bytes: Buffer): Decoded {
-  const keyEnd = HEAD_BYTES + bytes.readUInt32LE(21)
-  const columns = new Uint32Array((bytes.length - keyEnd) / 4)
-  for (let i = 0; i < columns.length; i++) columns[i] = bytes.readUInt32LE(keyEnd + 4 * i)
-  const position = `${bytes.toString('hex', 9, 17)}-${bytes.toString('hex', 17, 21)}`
-  const entry = {
-    table: bytes.readUInt16LE(5),
-    partition: bytes.readUInt16LE(7),
-    position,
-    key: bytes.subarray(HEAD_BYTES, keyEnd),
-  }
-  return { kind: bytes.readUInt8(4), entry, columns }
+function rowIn(id: string): { readonly table: number; readonly key: Buffer } {
+  return { table: tableIn(id), key: Buffer.from(id.slice(2), 'latin1') }
 }
 
-const WORDS = COLUMN_BYTES / 4
+/** With its table. */
+function partitionIn(id: string, row: string): string {
+  return id.slice(0, 2) + row.slice(0, 2)
+}
 
-/** The columns of the later one, and those that only the earlier one has. */
-function merged(earlier: Uint32Array, later: Uint32Array): Uint32Array {
-  const words = [...later]
-  for (let i = 0; i < earlier.length; i += WORDS)
-    if (columnAt(later, earlier[i]!) === -1) words.push(earlier[i]!, earlier[i + 1]!, earlier[i + 2]!)
-  return Uint32Array.from(words)
+function positionIn(row: string): string {
+  const digits = Buffer.from(row.slice(2, PLACE_BYTES), 'latin1').toString('hex')
+  return `${digits.slice(0, 16)}-${digits.slice(16)}`
+}
+
+/** Values by name, as hashes. */
+function columnsIn(row: string, start = PLACE_BYTES): ReadonlyMap<string, string> {
+  const columns = new Map<string, string>()
+  for (let at = start; at < row.length; at += COLUMN_BYTES)
+    columns.set(row.slice(at, at + 4), row.slice(at + 4, at + COLUMN_BYTES))
+  return columns
+}
+
+/** The columns of a row that are not among those. */
+function onlyIn(row: string, columns: ReadonlyMap<string, string>): string {
+  return [...columnsIn(row)].map(([name, value]) => (columns.has(name) ? '' : name + value)).join('')
 }
 
 /** Those of the row that the log has too, with another value; and how many it does not have. */
-function differing(log: Uint32Array, row: Uint32Array): { readonly different: number[]; readonly notCompared: number } {
-  const different: number[] = []
-  let notCompared = 0
-  for (let i = 0; i < row.length; i += WORDS) {
-    const at = columnAt(log, row[i]!)
-    if (at === -1) notCompared++
-    else if (log[at + 1] !== row[i + 1] || log[at + 2] !== row[i + 2]) different.push(row[i]!)
+function differing(
+  log: ReadonlyMap<string, string>,
+  row: ReadonlyMap<string, string>,
+): { readonly different: number[]; readonly notCompared: number } {
+  const shared = [...row].filter(([name]) => log.has(name))
+  const different = shared.filter(([name, value]) => log.get(name) !== value)
+  return {
+    different: different.map(([name]) => Buffer.from(name, 'latin1').readUInt32LE(0)),
+    notCompared: row.size - shared.length,
   }
-  return { different, notCompared }
-}
-
-function columnAt(columns: Uint32Array, name: number): number {
-  for (let i = 0; i < columns.length; i += WORDS) if (columns[i] === name) return i
-  return -1
 }
 
 /** The hash that a difference names a column by. */

@@ -1,11 +1,10 @@
 /** Temporary snapshot: of a slot that is made for nothing else, and goes at once. The stream carries every change after its LSN. */
 import type { Closers } from './base/closers.js'
-import { EvertError } from './base/errors.js'
 import type { Lsn } from './event/lsn.js'
 import { sayWhatIsWaitedFor } from './pipeline-slot.js'
 import { type Connection, connect } from './postgres/connection.js'
 import { identifySystem, type Server, type SystemIdentity } from './postgres/server.js'
-import { createSlot } from './postgres/slot.js'
+import { createTemporarySlot } from './postgres/slot.js'
 import { Snapshot, type SnapshotOptions } from './postgres/snapshot.js'
 
 export async function temporarySnapshot(
@@ -16,12 +15,8 @@ export async function temporarySnapshot(
   const replication = await connect(options.connection, { kind: 'replication', signal: options.signal })
   try {
     const identity = await identifySystem(replication)
-    const name = `evert_snapshot_${replication.processId}`
-    const slot = { name, temporary: true, exportSnapshot: true, failover: false }
-    const creation = createSlot(replication, slot)
+    const creation = createTemporarySlot(replication)
     const { consistentPoint, snapshotName } = await sayWhatIsWaitedFor(options, { ...at, replication }, creation)
-    if (snapshotName === null)
-      throw new EvertError('PROTOCOL', { message: 'the server exported no snapshot with its temporary slot' })
     const reader = await Snapshot.open({ ...options, now: at.connection, snapshotName }, closers)
     return { reader, lsn: consistentPoint, identity }
   } finally {

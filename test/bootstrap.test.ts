@@ -6,6 +6,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { setTimeout as delay } from 'node:timers/promises'
 import { openEmbeddedLog } from '../src/log/embedded/log.js'
 import { killAll, runCli, startCli } from './support/cli.js'
+import { hangCommits } from './support/hanging-commits.js'
 import { consume, type ConsumedRecord } from './support/independent-consumer.js'
 import { readAll } from './support/pipeline.js'
 import { startPostgres } from './support/postgres.js'
@@ -219,19 +220,13 @@ describe('a private bootstrap', () => {
     const common = ['--source', database.url, '--log', log]
     const daemon = startCli(['run', ...common])
     await daemon.says('"streaming"')
-    const sessions = [await database.client(), await database.client()]
-    const hanging = [`insert into item values (3, 0)`, `update item set n = 1 where id = 1`].map(
-      async (statement, i) => {
-        await sessions[i]?.query('set synchronous_commit = on')
-        await sessions[i]?.query(statement)
-      },
-    )
-    const hung = `from pg_stat_activity where wait_event = 'SyncRep' and datname = '${database.name}'`
-    while ((await database.query(`select 1 ${hung}`)).length < 2) await delay(20)
+    const hanging = await hangCommits(database, [
+      'insert into item values (3, 0)',
+      'update item set n = 1 where id = 1',
+    ])
     const bootstrap = startCli(['snapshot', ...common, '--into', `${database.name}.copy`])
     await bootstrap.says('waits for transactions')
-    await database.query(`select pg_cancel_backend(pid) ${hung}`)
-    await Promise.all(hanging)
+    await hanging.release()
     expect(await bootstrap.ended).toMatchObject({ code: 0 })
     await database.query('update item set n = 7 where id = 2')
     await confirmed()
@@ -316,7 +311,8 @@ describe('a private bootstrap', () => {
       const result = await runCli([...source, ...parameters])
       expect({ ...result, error: last(result.stderr)['code'] }).toMatchObject({ code: exit, stdout: '', error: code })
     }
-    await refused([], 'OPTION_MISSING', 2)
+    await refused([], 'BACKFILL_REFUSED', 1)
+    await refused(['--into', '-', '--id', 'one'], 'OPTION_INVALID', 2)
     await refused(['--into', 'topic'], 'OPTION_MISSING', 2)
     await refused(['--into', '-'], 'PUBLICATION_MISSING', 1)
     await database.query(`create publication "${database.name}" for table item`)

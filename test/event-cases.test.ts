@@ -84,11 +84,13 @@ describe.each([...MAJORS])('the backlog of Postgres %i', (major) => {
       'id integer, a integer, e integer, d text',
       'id integer, a integer, e text, d text',
     ])
-    // Each begins at the position of its first event.
+    // Each begins at the position of its first event; in a snapshot, the row of another table may be read in between.
     const positions = records
       .filter(({ topic, value }) => topic === `${database.name}.${added?.schema}.item` && value !== null)
       .map(({ value }) => JSON.parse(String(value)).source.position)
-    expect(versions.map(({ position }) => position)).toEqual(positions)
+    const begin = versions.map(({ position }) => position)
+    expect(begin.slice(1)).toEqual(positions.slice(1))
+    expect(begin[0] <= positions[0] && begin[0].split('-')[0] === positions[0].split('-')[0]).toBe(true)
     const keys = shapes.map(({ schema, table, position }) => `${schema}.${table}.${position}`)
     expect(new Set(keys).size).toBe(keys.length)
   })

@@ -15,7 +15,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   log: ['base', 'event'],
   views: ['base', 'event', 'log/log.ts'],
   server: ['base', 'event', 'postgres', 'log', 'views'],
-  'config.ts': ['base', 'config-kafka.ts'],
+  'config.ts': ['base', 'config-bootstrap.ts', 'config-kafka.ts'],
+  'config-bootstrap.ts': ['base'],
   'config-kafka.ts': ['base'],
   // bridge.ts and the files beside it, which join the pieces.
   top: ['base', 'event', 'postgres', 'log', 'views', 'server'],

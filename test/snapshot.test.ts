@@ -5,6 +5,8 @@ import { join } from 'node:path'
 import { silentLogger } from '../src/base/logger.js'
 import { openEmbeddedLog } from '../src/log/embedded/log.js'
 import type { Log } from '../src/log/log.js'
+import { hangCommits } from './support/hanging-commits.js'
+import { type ItemEvent, itemEvents, requireForwards } from './support/item-events.js'
 import { readAll, startPipeline } from './support/pipeline.js'
 import { startPostgres } from './support/postgres.js'
 import { freshDatabase, type TestDatabase } from './support/servers.js'
@@ -21,35 +23,7 @@ afterEach(() => {
   rmSync(directory, { recursive: true, force: true })
 })
 
-interface Seen {
-  readonly op: string
-  readonly id: number
-  readonly n: number
-  readonly position: string
-}
-
-async function seen(database: TestDatabase): Promise<Seen[]> {
-  const log = await openLog()
-  const records = await readAll(log, `${database.name}.public.item`)
-  await log.close()
-  return records.map(({ value }) => {
-    const { op, after, source } = JSON.parse(String(value))
-    return { op, id: after.id, n: after.n, position: source.position }
-  })
-}
-
-/** In one partition: positions grow, and no row shows an older state of its key after a newer one. */
-function requireForwards(events: readonly Seen[]): void {
-  const state = new Map<number, number>()
-  let position = ''
-  const wrong: Seen[] = []
-  for (const event of events) {
-    if (event.position <= position || event.n < (state.get(event.id) ?? 0)) wrong.push(event)
-    position = event.position
-    state.set(event.id, event.n)
-  }
-  expect(wrong).toEqual([])
-}
+const seen = (database: TestDatabase): Promise<ItemEvent[]> => itemEvents(openLog, database)
 
 describe('a first snapshot', () => {
   it('that is interrupted starts again, says so, and leaves one slot', async () => {
@@ -106,25 +80,16 @@ describe('a first snapshot', () => {
     await database.query('create table item (id int primary key, n int); insert into item values (1, 0), (2, 0)')
     await database.query(`create publication "${database.name}" for table item`)
     await database.query(`select pg_create_logical_replication_slot('${database.name}', 'pgoutput')`)
-    // Each hangs in its COMMIT: in the WAL and in the stream, but not yet visible.
-    const sessions = [await database.client(), await database.client()]
-    const hanging = [`insert into item values (3, 0)`, `update item set n = 1 where id = 1`].map(
-      async (statement, i) => {
-        await sessions[i]?.query('set synchronous_commit = on')
-        await sessions[i]?.query(statement)
-      },
-    )
-    const hung = `from pg_stat_activity where wait_event = 'SyncRep' and datname = '${database.name}'`
-    while ((await database.query(`select 1 ${hung}`)).length < 2)
-      await new Promise((resolve) => setTimeout(resolve, 20))
-
+    const hanging = await hangCommits(database, [
+      'insert into item values (3, 0)',
+      'update item set n = 1 where id = 1',
+    ])
     const said: string[] = []
     const logger = { ...silentLogger, warn: (_: object, message: string) => void said.push(message) }
     const pipeline = startPipeline(database, { openLog, logger })
     while (!said.some((message) => message.includes('waits for')))
       await new Promise((resolve) => setTimeout(resolve, 20))
-    await database.query(`select pg_cancel_backend(pid) ${hung}`)
-    await Promise.all(hanging)
+    await hanging.release()
     await pipeline.caughtUp()
     await pipeline.caughtUp()
     expect(await pipeline.stop()).toBeUndefined()

@@ -181,6 +181,23 @@ describe('what is planted in a copy of a log', () => {
     await running.ended
   })
 
+  it('is mended by --repair, as far as rows are missing or differ', async () => {
+    await database.query(`
+      create table item (id int primary key, n int);
+      insert into item select g, g from generate_series(1, 400) g;
+      create table "Other" (id int primary key); insert into "Other" values (1)`)
+    const running = await daemon(['--snapshot', 'none'])
+    const repaired = await runCli(['verify', ...common('log'), '--repair'])
+    expect(repaired).toMatchObject({
+      code: 3,
+      stdout: expect.stringContaining('complete, tables 2, rows 401'),
+      stderr: expect.stringContaining('verify again'),
+    })
+    expect(await verify('log')).toMatchObject({ code: 0, tables: [{ verdict: 'equal' }, { verdict: 'equal' }] })
+    running.process.kill('SIGTERM')
+    await running.ended
+  })
+
   it('is found in the sample that has its key, and says so in words', async () => {
     await database.query(`
       create table item (id int primary key, n int);

@@ -23,6 +23,7 @@ export const ERRORS = {
   OPTION_UNKNOWN: usage('an option, environment variable or key of the configuration file is not known'),
   OPTION_INVALID: usage('an option has a value it cannot have'),
   OPTION_MISSING: usage('an option without a default was not given'),
+  LISTEN_FAILED: failed('the address of --listen is taken, or is none of this machine'),
 
   // Postgres
   POSTGRES_UNREACHABLE: unavailable('no host of --source answers'),
@@ -46,6 +47,8 @@ export const ERRORS = {
   PROTOCOL: failed('a message from Postgres is not what the protocol says'),
 
   OUTPUT_FAILED: failed('a file cannot be written'),
+  BACKFILL_INTERRUPTED: unavailable('the rows of a table that must come at one place of the stream did not'),
+  BACKFILL_REFUSED: failed('evert run does not publish the rows that it was asked for'),
   INIT_INCOMPLETE: failed('evert init could not make everything that evert run needs'),
 
   // Loss: going on would skip changes

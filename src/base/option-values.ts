@@ -38,6 +38,13 @@ export const startingPoint = z.union([
   z.string().regex(POSITION, 'beginning, now, or a position: 16 hex digits, -, 8 hex digits'),
 ])
 
+export const address = z.coerce.string().transform((value, context) => {
+  const { host = '127.0.0.1', port } = /^(?:(?<host>\[[^\]]+\]|[^:[\]]+):)?(?<port>\d{1,5})$/.exec(value)?.groups ?? {}
+  if (port !== undefined && Number(port) <= 65_535) return { host: host.replace(/^\[|\]$/g, ''), port: Number(port) }
+  context.addIssue({ code: 'custom', message: 'a port, such as 9464, or an address and a port, such as 0.0.0.0:9464' })
+  return z.NEVER
+})
+
 /** Of 1. */
 export const share = z.coerce.string().transform((value, context) => {
   const percent = Number(/^(\d+(?:\.\d+)?)%$/.exec(value)?.[1])

@@ -11,6 +11,7 @@ import { parseLsn } from '../event/lsn.js'
 import { EVERT } from '../event/formats.js'
 import { DEFAULT_VALUES } from '../event/type-kinds.js'
 import type { Log, LogRecord } from '../log/log.js'
+import { observedBy } from '../observer.js'
 import { runPipeline } from '../pipeline.js'
 import { connectionOptions } from '../postgres/connection-options.js'
 import { tablePatterns } from '../postgres/table-patterns.js'
@@ -149,15 +150,16 @@ function startBridge({ config, logger, openLog, name, url }: Play): Bridge {
     skipsOrigin: () => false,
     logger: { ...logger, error: logger.error.bind(logger), warn: logger.warn.bind(logger), info() {}, debug() {} },
     signal: stop.signal,
-    onStreaming,
-    onCommit: (committed) => {
-      endLsn = committed.endLsn
-      look()
-    },
+    ...observedBy({
+      onStreaming,
+      onCommit: (committed) => {
+        endLsn = committed.endLsn
+        look()
+      },
+    }),
     readers: 1,
-    onSnapshotStart: () => undefined,
-    onSnapshotRows: () => undefined,
-    onSnapshotComplete: () => undefined,
+    requests: true,
+    newTables: 'backfill',
   }).catch((error: unknown) => onFailed(error))
   return {
     streaming: Promise.race([streaming, failed]),

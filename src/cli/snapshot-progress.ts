@@ -1,34 +1,19 @@
-/** How far a snapshot is: a bar on a terminal, a line every ten seconds elsewhere. */
-import { SingleBar } from 'cli-progress'
+/** What a snapshot will cost, and how far it is. */
 import type { Logger } from '../base/logger.js'
 import { type PublishedTable, qualifiedName } from '../postgres/catalog.js'
-import type { OnSnapshotStart } from '../postgres/snapshot.js'
+import type { SnapshotObserver } from '../postgres/snapshot.js'
+import { RowsProgress } from './rows-progress.js'
 
-const LINE_EVERY_MS = 10_000
-
-export interface SnapshotProgress {
-  readonly onSnapshotStart: OnSnapshotStart
-  /** Rows of the table so far. */
-  readonly onSnapshotRows: (table: PublishedTable, rows: number) => void
-  readonly onSnapshotComplete: () => void
-}
-
-export function snapshotProgress(logger: Logger): SnapshotProgress {
+export function snapshotProgress(logger: Logger): SnapshotObserver {
+  const progress = new RowsProgress('snapshot', logger)
   const done = new Map<PublishedTable, number>()
-  let bar: SingleBar | null = null
-  let total = 0
-  let lastLineMs = 0
-  let startedMs = 0
-  const rows = (): number => [...done.values()].reduce((sum, count) => sum + count, 0)
+  let estimatedRows = 0
   return {
     onSnapshotStart({ tables, cost }, slot) {
       done.clear()
-      bar?.stop()
-      // Planner statistics: an estimate, which the bar outgrows where the table did.
-      total = cost.rows
-      startedMs = lastLineMs = performance.now()
+      estimatedRows = cost.rows
       const { bytes, seconds, walBytes } = cost
-      const estimate = { estimatedRows: total, bytes, estimatedSeconds: seconds, estimatedWalBytes: walBytes }
+      const estimate = { estimatedRows, bytes, estimatedSeconds: seconds, estimatedWalBytes: walBytes }
       logger.info({ tables: tables.length, ...estimate }, 'snapshot starts')
       if (slot !== null && slot.walKeepBytes !== null && walBytes > slot.walKeepBytes / 2) {
         logger.warn(
@@ -36,31 +21,14 @@ export function snapshotProgress(logger: Logger): SnapshotProgress {
           'the slot may be lost before the snapshot is published: raise max_slot_wal_keep_size for as long, or snapshot when less is written',
         )
       }
-      if (!process.stderr.isTTY) return
-      bar = new SingleBar({
-        stream: process.stderr,
-        format: 'snapshot {bar} {value} of about {total} rows, {duration_formatted}, {eta_formatted} left  {table}',
-        clearOnComplete: true,
-      })
-      bar.start(total, 0, { table: '' })
+      progress.begin({ rows: 0, estimatedRows })
     },
-    onSnapshotRows(table, count) {
-      done.set(table, count)
-      const sum = rows()
-      if (bar !== null) {
-        if (sum > total) bar.setTotal(sum)
-        bar.update(sum, { table: qualifiedName(table.relation) })
-      } else if (performance.now() - lastLineMs >= LINE_EVERY_MS) {
-        lastLineMs = performance.now()
-        const rowsASecond = Math.round((sum / (lastLineMs - startedMs)) * 1000)
-        const secondsLeft = total > sum ? Math.ceil((total - sum) / rowsASecond) : null
-        const progress = { rows: sum, estimatedRows: total, rowsASecond, secondsLeft }
-        logger.info({ ...progress, table: qualifiedName(table.relation), tableRows: count }, 'snapshot goes on')
-      }
+    onSnapshotRows(table, { rows, bytes }) {
+      done.set(table, rows)
+      const sum = [...done.values()].reduce((total, count) => total + count, 0)
+      const ofTable = { tableRows: rows, tableBytes: Math.round(bytes), ofTableBytes: table.bytes }
+      progress.at({ rows: sum, estimatedRows }, qualifiedName(table.relation), ofTable)
     },
-    onSnapshotComplete() {
-      bar?.stop()
-      bar = null
-    },
+    onSnapshotComplete: () => progress.end(),
   }
 }

@@ -1,4 +1,4 @@
-/** evert snapshot: bootstrap one consumer. */
+/** evert snapshot: bootstrap one consumer, or have evert run publish rows again. */
 import { availableParallelism } from 'node:os'
 import { EvertError } from '../base/errors.js'
 import { type Bootstrap, bootstrap } from '../bootstrap.js'
@@ -9,15 +9,20 @@ import type { RunCommand } from './command.js'
 import { destination } from './destination.js'
 import { logOpener } from './open-log.js'
 import { envelopeOf, largeValues, pipelineNames, valueOptions } from './pipeline-options.js'
+import { requestBackfill } from './request-backfill.js'
 import { snapshotProgress } from './snapshot-progress.js'
 
 export const snapshot: RunCommand = async ({ config, logger, signal }) => {
   const names = pipelineNames(config)
   const { into } = config
-  if (into === undefined) {
-    throw new EvertError('OPTION_MISSING', {
-      message: '--into was not given',
-      hint: 'a topic, a file such as ./orders.jsonl, or - for stdout',
+  if (into === undefined) return await requestBackfill({ config, logger, signal })
+  const misplaced = (['columns', 'max-rows-per-second', 'control', 'id'] as const).find(
+    (option) => config[option] !== undefined,
+  )
+  if (misplaced !== undefined) {
+    throw new EvertError('OPTION_INVALID', {
+      message: `--${misplaced} is for a backfill by evert run, and --into makes a snapshot of its own`,
+      hint: `leave out --into, or --${misplaced}`,
     })
   }
   const where = conditions(config.where ?? '')

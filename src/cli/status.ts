@@ -2,12 +2,11 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import pico from 'picocolors'
 import { formatLsn, LSN_ZERO, parseLsn } from '../event/lsn.js'
-import { notificationTopic } from '../event/topic-name.js'
 import type { Log } from '../log/log.js'
-import type { Notification } from '../notifications.js'
+import { type Notification, notificationsFrom } from '../notifications.js'
 import { type Connection, connect } from '../postgres/connection.js'
 import { describeHolder, inspectSlot } from '../postgres/slot.js'
-import { readProgress } from '../progress.js'
+import { readBackfills, readProgress } from '../progress.js'
 import type { RunCommand } from './command.js'
 import { logOpener } from './open-log.js'
 import { type PipelineNames, pipelineNames } from './pipeline-options.js'
@@ -42,6 +41,19 @@ interface Status {
     /** Those whose rows were all read. */
     readonly done: readonly { readonly schema: string; readonly table: string; readonly rows: number }[]
   } | null
+  /** Those that are not complete, as the log tells of them; the first that is not paused is under way. */
+  readonly backfills: readonly {
+    readonly id: string
+    readonly paused: boolean
+    /** `schema.table`: the first is under way; null while they are not known. */
+    readonly tables: readonly string[] | null
+    /** Published of that one, and of the tables before. */
+    readonly rows: number
+    /** Of that one, by the planner's statistics; null before it is begun. */
+    readonly estimatedRows: number | null
+    readonly doneTables: number
+    readonly doneRows: number
+  }[]
 }
 
 const WATCH_MS = 1000
@@ -72,7 +84,8 @@ async function statusOf(
 ): Promise<Status> {
   const { connection, log, signal } = at
   const slot = await inspectSlot(connection, slotName)
-  const state = log === null ? null : readProgress(name, await log.readProgress({ name, signal }))
+  const progress = log === null ? null : await log.readProgress({ name, signal })
+  const state = progress === null ? null : readProgress(name, progress)
   return {
     pipeline: name,
     slot:
@@ -91,6 +104,12 @@ async function statusOf(
       state === null ? null : { endLsn: formatLsn(state.endLsn), writtenAt: state.writtenAt, timeline: state.timeline },
     snapshot:
       log === null || state === null ? null : { state: state.snapshot, ...(await lastSnapshot(log, name, signal)) },
+    backfills: readBackfills(name, progress ?? new Map()).jobs.map(
+      ({ id, paused, wanted, tables, rows, estimatedRows, doneTables, doneRows }) => {
+        const names = wanted === null ? tables.map(({ schema, table }) => `${schema}.${table}`) : null
+        return { id, paused, tables: names, rows, estimatedRows, doneTables, doneRows }
+      },
+    ),
   }
 }
 
@@ -100,7 +119,8 @@ async function lastSnapshot(
   name: string,
   signal: AbortSignal,
 ): Promise<Omit<NonNullable<Status['snapshot']>, 'state'>> {
-  const told = await notifications(log, name, signal)
+  const told: Notification[] = []
+  for await (const one of notificationsFrom(log, name, { from: new Map(), signal })) told.push(one)
   const started = told
     .filter((one) => one.kind === 'snapshot-started')
     .toSorted((a, b) => (lsnOf(a) < lsnOf(b) ? -1 : 1))
@@ -111,25 +131,11 @@ async function lastSnapshot(
   return { lsn, tables, estimatedRows, done: done.map(({ schema, table, rows }) => ({ schema, table, rows })) }
 }
 
-async function notifications(log: Log, name: string, signal: AbortSignal): Promise<Notification[]> {
-  const told: Notification[] = []
-  const wanted = notificationTopic(name)
-  for (const { name: topic, partitions } of await log.topics(wanted)) {
-    if (topic !== wanted) continue
-    for (let partition = 0; partition < partitions; partition++) {
-      const { earliest, end } = await log.offsets(topic, partition)
-      for await (const { value } of log.read({ topic, partition, from: earliest, until: end, signal }))
-        if (value !== null) told.push(JSON.parse(value.toString()) as Notification)
-    }
-  }
-  return told
-}
-
 function lsnOf({ lsn }: { readonly lsn: string }): bigint {
   return parseLsn(lsn) ?? LSN_ZERO
 }
 
-function readable({ pipeline, slot, log, snapshot }: Status): string {
+function readable({ pipeline, slot, log, snapshot, backfills }: Status): string {
   const lines = [`pipeline  ${pico.bold(pipeline)}`]
   if (slot === null) lines.push(`slot      ${pico.red('none')}: evert run, or evert init, creates it`)
   else {
@@ -147,6 +153,12 @@ function readable({ pipeline, slot, log, snapshot }: Status): string {
     const rows = snapshot.done.reduce((sum, table) => sum + table.rows, 0)
     const of = `${snapshot.done.length} of ${snapshot.tables} tables done, ${rows} of about ${snapshot.estimatedRows} rows`
     lines.push(`snapshot  ${snapshot.state}${snapshot.lsn === null ? '' : ` at ${snapshot.lsn}, ${of}`}`)
+  }
+  for (const { id, paused, tables, rows, estimatedRows, doneTables, doneRows } of backfills) {
+    const count = estimatedRows === null ? `${rows} rows` : `${rows} of about ${estimatedRows} rows`
+    const of = tables === null ? 'waits' : `${count} of ${tables[0]}, ${tables.length - 1} tables to come`
+    const done = `${doneTables} tables and ${doneRows} rows done`
+    lines.push(`backfill  "${id}"${paused ? ` ${pico.yellow('paused')}` : ''}: ${of}; ${done}`)
   }
   return `${lines.join('\n')}\n`
 }

@@ -2,11 +2,13 @@
 import { availableParallelism } from 'node:os'
 import pico from 'picocolors'
 import { EvertError } from '../base/errors.js'
+import { quoteIdentifier } from '../postgres/sql.js'
 import { tablePatterns } from '../postgres/table-patterns.js'
 import { type TableVerdict, type Verification, verify } from '../verify.js'
 import type { RunCommand } from './command.js'
 import { requireLog } from './open-log.js'
 import { envelopeOf, pipelineNames, valueOptions } from './pipeline-options.js'
+import { sendRequest } from './request-backfill.js'
 import { snapshotProgress } from './snapshot-progress.js'
 
 export const verifyCommand: RunCommand = async ({ config, logger, signal }) => {
@@ -28,9 +30,28 @@ export const verifyCommand: RunCommand = async ({ config, logger, signal }) => {
     process.stdout.write(config.json === true ? `${JSON.stringify(found)}\n` : readable(found))
     const different = found.tables.filter(({ verdict }) => verdict === 'different')
     if (different.length === 0) return
+    if (config.repair === true) {
+      const tables = different.map(({ schema, table }) => `${quoteIdentifier(schema)}.${quoteIdentifier(table)}`).join()
+      const id = `repair ${new Date().toISOString()}`
+      const request = {
+        do: 'snapshot',
+        pipeline: names.name,
+        id,
+        tables,
+        columns: null,
+        maxRowsPerSecond: null,
+      } as const
+      await sendRequest(request, { names, log, json: config.json === true, logger, signal }).catch((error: unknown) => {
+        if (!(error instanceof EvertError) || error.code !== 'BACKFILL_REFUSED') throw error
+        logger.error({ code: error.code }, error.message)
+      })
+    }
     throw new EvertError('LOG_DIFFERS', {
       message: `the log of pipeline "${names.name}" differs from ${different.map(nameOf).join(', ')} at ${found.lsn}`,
-      hint: 'evert drop, then evert run --on-loss resnapshot, publishes all rows again; please report how it came to this',
+      hint:
+        config.repair === true
+          ? 'the rows of these tables have been published again, but for those that were refused: verify again. Keys that are not in the table any more stay in the log'
+          : '--repair publishes the rows of these tables again; please report how it came to this',
     })
   } finally {
     await log.close()

@@ -32,9 +32,15 @@ export function writeBytes(from: Buffer, start: number, end: number, out: Buffer
   return at
 }
 
+/** A whole array is set in about 10 ns, however long it is; a loop takes 0.85 ns a byte. */
+const SET_FROM = 12
+
 /** Copies a constant. */
 export function writeConstant(constant: Buffer, out: Buffer, at: number): number {
-  return writeBytes(constant, 0, constant.length, out, at)
+  const { length } = constant
+  if (length >= SET_FROM) out.set(constant, at)
+  else for (let i = 0; i < length; i++) out[at + i] = constant[i]!
+  return at + length
 }
 
 /** Copies bytes that need no escaping, in quotes. */
@@ -46,29 +52,55 @@ export function writeQuoted(from: Buffer, start: number, end: number, out: Buffe
 }
 
 /**
- * Writes UTF-8 text as a JSON string. About 1 ns a byte; long runs without an escape are copied at once. The plain version
- * (decode, JSON.stringify, encode) cost 10 times that.
+ * Writes UTF-8 text as a JSON string. About 15 ns and 0.3 ns a byte; runs without an escape are copied at once. The plain version (decode,
+ * JSON.stringify, encode) cost 10 times that, and a look at each byte 5 times.
  */
 export function writeString(from: Buffer, start: number, end: number, out: Buffer, at: number): number {
   out[at++] = QUOTE
-  if (end - start < COPY_FROM) {
-    for (let i = start; i < end; i++) {
-      const byte = from[i]!
-      if (ESCAPE[byte] === 0) out[at++] = byte
-      else at = writeEscape(byte, out, at)
-    }
-  } else {
-    let run = start
-    for (let i = start; i < end; i++) {
-      if (ESCAPE[from[i]!] === 0) continue
-      at = writeBytes(from, run, i, out, at)
-      at = writeEscape(from[i]!, out, at)
-      run = i + 1
-    }
-    at = writeBytes(from, run, end, out, at)
+  for (let run = start; ;) {
+    const stop = firstEscape(from, run, end)
+    at = writeBytes(from, run, stop, out, at)
+    if (stop === end) break
+    at = writeEscape(from[stop]!, out, at)
+    run = stop + 1
   }
   out[at++] = QUOTE
   return at
+}
+
+/** The first byte that does not stand for itself, or the end: four bytes are looked at together. */
+function firstEscape(from: Buffer, start: number, end: number): number {
+  let at = start
+  if (end - start >= 8) {
+    const view = viewOf(from)
+    for (; at + 4 <= end; at += 4) {
+      const word = view.getInt32(at, true)
+      // A byte below 0x20, or one that is zero where the quote or the backslash is taken off, borrows from its highest bit.
+      const quote = word ^ 0x22222222
+      const backslash = word ^ 0x5c5c5c5c
+      const found =
+        ((word - 0x20202020) & ~word) | ((quote - 0x01010101) & ~quote) | ((backslash - 0x01010101) & ~backslash)
+      if ((found & 0x80808080) === 0) continue
+      // The byte behind such a one may be taken for another.
+      for (let i = at; i < at + 4; i++) if (ESCAPE[from[i]!] !== 0) return i
+    }
+  }
+  while (at < end && ESCAPE[from[at]!] === 0) at++
+  return at
+}
+
+/** Rows come one after the other out of the same buffer. A large one is not held on to. */
+const VIEWED_BYTES = 2 * 1024 * 1024
+let viewed: Buffer | null = null
+let view: DataView = new DataView(new ArrayBuffer(0))
+
+function viewOf(bytes: Buffer): DataView {
+  if (bytes === viewed) return view
+  const fresh = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+  if (bytes.length > VIEWED_BYTES) return fresh
+  viewed = bytes
+  view = fresh
+  return fresh
 }
 
 function writeEscape(byte: number, out: Buffer, at: number): number {
@@ -89,10 +121,8 @@ function writeEscape(byte: number, out: Buffer, at: number): number {
 /** How many bytes writeString makes of a range, quotes included. Asked only for long values, to size the buffer exactly. */
 export function stringLength(from: Buffer, start: number, end: number): number {
   let length = end - start + 2
-  for (let i = start; i < end; i++) {
-    const letter = ESCAPE[from[i]!]!
-    if (letter !== 0) length += letter === 1 ? 5 : 1
-  }
+  for (let i = firstEscape(from, start, end); i < end; i = firstEscape(from, i + 1, end))
+    length += ESCAPE[from[i]!] === 1 ? 5 : 1
   return length
 }
 

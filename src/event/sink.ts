@@ -39,6 +39,12 @@ export interface TopicRequest {
   readonly keyed: boolean
 }
 
+/** Where a value is to be written. The object itself is reused from record to record. */
+export interface Room {
+  bytes: Buffer
+  start: number
+}
+
 export interface RecordSink {
   /** Bytes appended since the last cut. */
   readonly bytes: number
@@ -48,8 +54,13 @@ export interface RecordSink {
   topic(request: TopicRequest): SinkTopic | Promise<SinkTopic>
   /** Appends to the partition that the key chooses (murmur2, as Java's default partitioner). A null key goes to partition 0. */
   append(topic: SinkTopic, record: EncodedRecord): void
-  /** Told of a record that is not appended because it is too large for its topic. */
-  skipped?(topic: SinkTopic, record: EncodedRecord): void
+  /**
+   * The same for a record whose value is not written yet: room for that many bytes where it stays, which saves its copy. What was opened is
+   * appended when it is closed, and forgotten when something else is opened or appended. Null where the record is not wanted.
+   */
+  open(topic: SinkTopic, record: EncodedRecord, valueBytes: number): Room | null
+  /** Says where the value that was written ends. */
+  close(valueEnd: number): void
   /** Appends a copy to every partition of the topic, so that each partition's order is true. */
   appendToAll(topic: SinkTopic, record: EncodedRecord): void
 }

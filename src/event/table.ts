@@ -15,7 +15,7 @@ export interface CompiledColumn {
   readonly type: ValueType
   readonly kind: Kind
   readonly key: boolean
-  /** The most that a byte of a short value becomes, in the row and the key together; 0 where a value must be looked at to know. */
+  /** The most that a byte of a short value becomes; 0 where a value must be looked at to know. */
   readonly growth: number
 }
 
@@ -67,7 +67,7 @@ export function compileTable({ relation, topic, types, values, envelope }: Compi
   const columns = relation.columns.map(({ name, typeOid, key }): CompiledColumn => {
     const type = valueType(typeOid, values, types)
     const label = Buffer.from(`${JSON.stringify(name)}:`)
-    return { label, name: jsonBytes(name), type, kind: type.kind, key, growth: growthOf(type) * (key ? 2 : 1) }
+    return { label, name: jsonBytes(name), type, kind: type.kind, key, growth: growthOf(type) }
   })
   const source = Buffer.from(envelope.source(relation))
   const heads = headsOf(envelope, relation)

@@ -19,6 +19,8 @@ export interface TransactionStart {
   readonly xid: number | null
   /** True where it stands for a snapshot. */
   readonly snapshot: boolean
+  /** Of its first change (default: 0), where others under the same LSN came before. */
+  readonly ordinal?: number
 }
 
 export class TransactionStamp {
@@ -48,7 +50,7 @@ export class TransactionStamp {
   begin(transaction: TransactionStart): void {
     this.#lastLsn = this.commitLsn === LSN_ZERO ? null : this.commitLsn
     this.#transaction = transaction
-    this.ordinal = 0
+    this.ordinal = transaction.ordinal ?? 0
     this.commitLsn = transaction.commitLsn
     this.timestampMs = Number(transaction.timeUs / 1000n)
     this.origin(null)

@@ -13,20 +13,20 @@ import { PlainHeaders } from './plain-headers.js'
 import type { Position } from './position.js'
 import { encodedRecord } from './record.js'
 import type { Relation } from './relation.js'
-import { omitLargest, type OldTuple, takeUnchanged, tupleBytes } from './row.js'
-import { keyNotSent, RowWriter } from './row-writer.js'
+import { keyBytes, omitLargest, type OldTuple, takeUnchanged, tupleBytes } from './row.js'
+import { RowWriter } from './row-writer.js'
 import { schemaRecord } from './schema-record.js'
-import type { EncodedRecord, RecordHeader, RecordSink, SinkTopic } from './sink.js'
+import type { EncodedRecord, RecordHeader, RecordSink, Room, SinkTopic } from './sink.js'
 import type { CompiledTable } from './table.js'
 import { type TransactionStart, TransactionStamp } from './transaction-stamp.js'
-import { sameValue, type Tuple, UNCHANGED } from './tuple.js'
+import { sameValue, type Tuple } from './tuple.js'
 
 const MESSAGE = Buffer.from(',"message":')
 const JSON_NULL = Buffer.from('null')
 const EMPTY_KEY = Buffer.from('{}')
 
 const NO_KEY = -1
-/** The scratch buffer for one event: grows for a large row, and is given back after it. */
+/** The scratch buffer for keys and messages: grows for a large one, and is given back after it. */
 const SCRATCH_BYTES = 256 * 1024
 
 /** A record batch counts its bytes with 31 bits. */
@@ -54,7 +54,7 @@ export class Transcoder {
   readonly #largeValues: LargeValues
   readonly #record: EncodedRecord
   #out = Buffer.allocUnsafeSlow(SCRATCH_BYTES)
-  /** What was asked for: bytes beyond it would be lost without a word where the buffer ends. */
+  /** What was asked for the value at hand: bytes beyond it would be lost without a word where the buffer ends. */
   #reserved = 0
   readonly #stamp: TransactionStamp
   /** Where the event is the row alone. */
@@ -72,8 +72,8 @@ export class Transcoder {
       bytes: this.#out,
       keyStart: NO_KEY,
       keyEnd: NO_KEY,
-      valueStart: 0,
-      valueEnd: 0,
+      valueStart: -1,
+      valueEnd: -1,
       timestampMs: 0,
       headers: null,
     }
@@ -137,16 +137,17 @@ export class Transcoder {
    * key: a compacted topic refuses a null one.
    */
   truncate(table: CompiledTable, lsnHigh: number, lsnLow: number): void {
-    const out = this.#reserve(table.constantBytes)
+    const out = this.#reserve(this.#bound(table.constantBytes))
     const { heads } = table
+    const record = this.#event(this.#headers('t', null, null, null))
     let at = 0
     if (heads !== null) {
       at = writeConstant(heads.t.withoutBefore, out, at)
       at = writeBytes(JSON_NULL, 0, 4, out, at)
       at = this.#writeSource(table.source, lsnHigh, lsnLow, out, at)
+      record.valueStart = 0
+      record.valueEnd = at
     }
-    const record = this.#event(heads === null ? -1 : 0, at)
-    record.headers = this.#headers('t', null, null, null)
     if (table.keyColumns.length > 0) {
       record.keyStart = at
       record.keyEnd = writeConstant(EMPTY_KEY, out, at)
@@ -167,7 +168,8 @@ export class Transcoder {
     const head = this.#envelope.head('m', null)
     const source = this.#envelope.source(null)
     const { content } = message
-    const out = this.#reserve(Math.ceil(content.length / 3) * 4 + 3 * Buffer.byteLength(key) + 4096)
+    const bytes = this.#bound(Math.ceil(content.length / 3) * 4 + 3 * Buffer.byteLength(key) + 4096)
+    const out = this.#reserve(bytes)
     let at = 0
     if (head !== null) at = writeConstant(MESSAGE, out, out.write(head, 0))
     at += out.write(`{"prefix":${prefix},"content":"`, at)
@@ -181,11 +183,11 @@ export class Transcoder {
       at += out.write(source, at)
       at = this.#stamp.write(lsnHigh, lsnLow, out, at)
     }
-    const record = this.#event(0, at)
-    record.headers = this.#headers('m', null, null, null)
-    record.keyStart = at
+    const record = this.#event(this.#headers('m', null, null, null))
+    record.valueStart = 0
+    record.valueEnd = record.keyStart = at
     record.keyEnd = at + out.write(key, at)
-    assert(record.keyEnd <= this.#reserved, 'a message is larger than was reckoned')
+    assert(record.keyEnd <= bytes, 'a message is larger than was reckoned')
     this.#sink.append(topic, record)
   }
 
@@ -198,19 +200,17 @@ export class Transcoder {
     row: Tuple,
     keyHeader: RecordHeader | null,
   ): void {
-    const out = this.#reserve(table.constantBytes + tupleBytes(table, row))
+    const room = this.#open(table, row, tupleBytes(table, row), this.#headers(operation, table, row, keyHeader))
+    if (room === null) return
+    const { bytes: out } = room
     const { heads } = table
-    let at = heads === null ? 0 : writeConstant(heads[operation].withoutBefore, out, 0)
+    let at = heads === null ? room.start : writeConstant(heads[operation].withoutBefore, out, room.start)
     at = this.#rows.writeRow(table, row, out, at)
     if (heads !== null) {
       at = this.#rows.writeAbsent(table, row, out, at)
       at = this.#writeSource(table.source, high, low, out, at)
     }
-    const record = this.#event(0, at)
-    record.headers = this.#headers(operation, table, row, keyHeader)
-    this.#appendKey(table, record, out, at)
-    if (this.#delivers(table, record, row, null)) return
-    this.#write(table, operation, high, low, row, keyHeader)
+    if (!this.#close(table, room.start, at, row, null)) this.#write(table, operation, high, low, row, keyHeader)
   }
 
   #writeUpdate(table: CompiledTable, high: number, low: number, row: Tuple, old: Tuple, kind: OldTuple): void {
@@ -219,18 +219,17 @@ export class Transcoder {
       this.#write(table, 'u', high, low, row, null)
       return
     }
-    const out = this.#reserve(table.constantBytes + tupleBytes(table, row) + tupleBytes(table, old))
-    let at = writeConstant(heads.u.before, out, 0)
+    const bytes = tupleBytes(table, row) + tupleBytes(table, old)
+    const room = this.#open(table, row, bytes, this.#headers('u', table, row, null))
+    if (room === null) return
+    const { bytes: out } = room
+    let at = writeConstant(heads.u.before, out, room.start)
     at = this.#writeOld(table, old, kind, out, at)
     at = writeConstant(heads.u.between, out, at)
     at = this.#rows.writeRow(table, row, out, at)
     at = this.#rows.writeAbsent(table, row, out, at)
     at = this.#writeSource(table.source, high, low, out, at)
-    const record = this.#event(0, at)
-    record.headers = this.#headers('u', table, row, null)
-    this.#appendKey(table, record, out, at)
-    if (this.#delivers(table, record, row, old)) return
-    this.#writeUpdate(table, high, low, row, old, kind)
+    if (!this.#close(table, room.start, at, row, old)) this.#writeUpdate(table, high, low, row, old, kind)
   }
 
   /** The delete, and a tombstone under the same key for compaction, which has no ordinal; of the row alone, the tombstone is the delete. */
@@ -242,72 +241,91 @@ export class Transcoder {
     kind: OldTuple,
     keyHeader: RecordHeader | null,
   ): void {
-    const out = this.#reserve(table.constantBytes + tupleBytes(table, old))
     const { heads } = table
-    let at = heads === null ? 0 : writeConstant(heads.d.before, out, 0)
-    at = this.#writeOld(table, old, kind, out, at)
-    if (heads !== null) {
-      at = writeConstant(heads.d.between, out, at)
-      at = writeBytes(JSON_NULL, 0, 4, out, at)
-      if (kind === 'full') at = this.#rows.writeAbsent(table, old, out, at)
-      at = this.#writeSource(table.source, high, low, out, at)
-    }
-    const record = this.#event(heads === null ? -1 : 0, at)
-    record.headers = this.#headers('d', null, null, keyHeader)
-    this.#appendKey(table, record, out, at)
-    if (!this.#delivers(table, record, old, null)) {
-      this.#writeDelete(table, high, low, old, kind, keyHeader)
+    const headers = this.#headers('d', null, null, keyHeader)
+    if (heads === null) {
+      this.#sink.append(table.topic, this.#keyed(table, old, headers))
       return
     }
-    if (record.keyStart !== NO_KEY && heads !== null) this.#tombstone(table, record)
+    const room = this.#open(table, old, tupleBytes(table, old), headers)
+    if (room === null) return
+    const { bytes: out } = room
+    let at = writeConstant(heads.d.before, out, room.start)
+    at = this.#writeOld(table, old, kind, out, at)
+    at = writeConstant(heads.d.between, out, at)
+    at = writeBytes(JSON_NULL, 0, 4, out, at)
+    if (kind === 'full') at = this.#rows.writeAbsent(table, old, out, at)
+    at = this.#writeSource(table.source, high, low, out, at)
+    if (!this.#close(table, room.start, at, old, null)) this.#writeDelete(table, high, low, old, kind, keyHeader)
+    else this.#tombstone(table)
   }
 
   /** A delete of which only the key is known, as an earlier event had it. */
   deleteKey(table: CompiledTable, high: number, low: number, key: Buffer): void {
-    const out = this.#reserve(table.constantBytes + 2 * key.length)
     const { heads } = table
-    let at = 0
-    if (heads !== null) {
-      at = writeConstant(heads.d.before, out, 0)
-      at += key.copy(out, at)
-      at = writeConstant(heads.d.between, out, at)
-      at = writeBytes(JSON_NULL, 0, 4, out, at)
-      at = this.#writeSource(table.source, high, low, out, at)
+    const record = this.#event(this.#headers('d', null, null, null))
+    record.bytes = key
+    record.keyStart = 0
+    record.keyEnd = key.length
+    if (heads === null) {
+      this.#sink.append(table.topic, record)
+      return
     }
-    const record = this.#event(heads === null ? -1 : 0, at)
-    record.headers = this.#headers('d', null, null, null)
-    record.keyStart = at
-    record.keyEnd = at + key.copy(out, at)
-    this.#sink.append(table.topic, record)
-    if (heads !== null) this.#tombstone(table, record)
+    const room = this.#sink.open(table.topic, record, this.#bound(table.constantBytes + key.length))
+    if (room === null) return
+    const { bytes: out } = room
+    let at = writeConstant(heads.d.before, out, room.start)
+    at += key.copy(out, at)
+    at = writeConstant(heads.d.between, out, at)
+    at = writeBytes(JSON_NULL, 0, 4, out, at)
+    at = this.#writeSource(table.source, high, low, out, at)
+    this.#sink.close(at)
+    this.#tombstone(table)
   }
 
-  #tombstone(table: CompiledTable, record: EncodedRecord): void {
+  /** Under the key of the record at hand. */
+  #tombstone(table: CompiledTable): void {
+    const record = this.#record
+    if (record.keyStart === NO_KEY) return
     record.headers = null
-    record.valueStart = -1
-    record.valueEnd = -1
     this.#sink.append(table.topic, record)
+  }
+
+  /** A record with the key of a row, and room for its value. */
+  #open(
+    table: CompiledTable,
+    row: Tuple,
+    rowBytes: number,
+    headers: readonly RecordHeader[] | null,
+  ): Readonly<Room> | null {
+    const bytes = this.#bound(table.constantBytes + rowBytes)
+    return this.#sink.open(table.topic, this.#keyed(table, row, headers), bytes)
+  }
+
+  #keyed(table: CompiledTable, row: Tuple, headers: readonly RecordHeader[] | null): EncodedRecord {
+    const record = this.#event(headers)
+    if (table.keyColumns.length === 0) return record
+    const out = this.#reserve(table.constantBytes + keyBytes(table, row))
+    record.bytes = out
+    record.keyStart = 0
+    record.keyEnd = this.#rows.writeKey(table, row, out, 0)
+    return record
   }
 
   /**
-   * Appends a record; false where it is too large for its topic, and is to be written again without its largest value. One that is to be
-   * skipped, or has nothing that can be left out, is told of.
+   * Appends the record at hand; false where it is too large for its topic, and is to be written again without its largest value. One that is
+   * to be skipped, or has nothing that can be left out, is told of.
    */
-  #delivers(table: CompiledTable, record: EncodedRecord, row: Tuple, old: Tuple | null): boolean {
-    assert(record.valueEnd <= this.#reserved && record.keyEnd <= this.#reserved, 'an event is larger than was reckoned')
-    const bytes = record.valueEnd - record.valueStart + record.keyEnd - record.keyStart
+  #close(table: CompiledTable, start: number, end: number, row: Tuple, old: Tuple | null): boolean {
+    assert(end - start <= this.#reserved, 'an event is larger than was reckoned')
+    const bytes = end - start + this.#record.keyEnd - this.#record.keyStart
     if (bytes <= table.maxRecordBytes) {
-      this.#sink.append(table.topic, record)
+      this.#sink.close(end)
       return true
     }
-    const tooLarge = {
-      table: table.relation,
-      bytes,
-      position: { commitLsn: this.#stamp.commitLsn, ordinal: this.#stamp.ordinal - 1 },
-    }
     if (!this.#largeValues.omit || !omitLargest(table, row, old)) {
-      this.#sink.skipped?.(table.topic, record)
-      this.#largeValues.onSkip(tooLarge)
+      const position = { commitLsn: this.#stamp.commitLsn, ordinal: this.#stamp.ordinal - 1 }
+      this.#largeValues.onSkip({ table: table.relation, bytes, position })
       return true
     }
     this.#stamp.ordinal--
@@ -329,7 +347,7 @@ export class Transcoder {
 
   /** `before`: what Postgres sent of the old row. */
   #writeOld(table: CompiledTable, old: Tuple, kind: OldTuple, out: Buffer, at: number): number {
-    return kind === 'full' ? this.#rows.writeRow(table, old, out, at) : this.#rows.writeKeyColumns(table, old, out, at)
+    return kind === 'full' ? this.#rows.writeRow(table, old, out, at) : this.#rows.writeKey(table, old, out, at)
   }
 
   #writeSource(source: Buffer, high: number, low: number, out: Buffer, at: number): number {
@@ -339,27 +357,20 @@ export class Transcoder {
 
   /** A key alone, as a copy: for the headers of a key change. */
   #keyOf(table: CompiledTable, row: Tuple): Buffer {
-    if (table.keyColumns.some((column) => row.state[column] === UNCHANGED)) throw keyNotSent()
-    const out = this.#reserve(table.constantBytes + tupleBytes(table, row))
-    return Buffer.from(out.subarray(0, this.#rows.writeKeyColumns(table, row, out, 0)))
+    const { bytes, keyEnd } = this.#keyed(table, row, null)
+    return Buffer.from(bytes.subarray(0, keyEnd))
   }
 
-  /** Behind the value, where the table has a key. */
-  #appendKey(table: CompiledTable, record: EncodedRecord, out: Buffer, at: number): void {
-    if (table.keyColumns.length === 0) return
-    record.keyStart = at
-    record.keyEnd = this.#rows.writeKey(table, out, at)
-  }
-
-  #event(start: number, end: number): EncodedRecord {
+  /** A record of this transaction, with nothing in it. */
+  #event(headers: readonly RecordHeader[] | null): EncodedRecord {
     const record = this.#record
     record.bytes = this.#out
     record.keyStart = NO_KEY
     record.keyEnd = NO_KEY
-    record.valueStart = start
-    record.valueEnd = start < 0 ? -1 : end
+    record.valueStart = -1
+    record.valueEnd = -1
     record.timestampMs = this.#stamp.timestampMs
-    record.headers = null
+    record.headers = headers
     return record
   }
 
@@ -370,11 +381,17 @@ export class Transcoder {
     })
   }
 
-  /** Room for that many bytes and the stamp. */
-  #reserve(rowBytes: number): Buffer {
+  /** What a value of that many bytes and the stamp take at most. */
+  #bound(rowBytes: number): number {
     const bytes = rowBytes + this.#stamp.bytes
     if (bytes > EVENT_BYTES) throw this.#beyondKafka(bytes)
     this.#reserved = bytes
+    return bytes
+  }
+
+  /** A buffer of so many bytes, for what is not written in place. */
+  #reserve(bytes: number): Buffer {
+    if (bytes > EVENT_BYTES) throw this.#beyondKafka(bytes)
     if (bytes > this.#out.length) this.#out = Buffer.allocUnsafeSlow(bytes)
     else if (this.#out.length > SCRATCH_BYTES && bytes <= SCRATCH_BYTES)
       this.#out = Buffer.allocUnsafeSlow(SCRATCH_BYTES)

@@ -1,5 +1,5 @@
 /** Where the hot path appends to, for both logs: encoded records go straight into the record batch of their partition. */
-import type { EncodedRecord, RecordSink, SinkTopic, TopicRequest } from '../event/sink.js'
+import type { EncodedRecord, RecordSink, Room, SinkTopic, TopicRequest } from '../event/sink.js'
 import { BufferPool } from './buffer-pool.js'
 import type { FilledRecords } from './log.js'
 import { partitionOf } from './murmur2.js'
@@ -63,6 +63,12 @@ export class BatchSink implements RecordSink {
   #touched = new Set<OpenTopic>()
   #bytes = 0
   #records = 0
+  /** What is open: its batch, which is one of this sink's when it is closed. */
+  #builder: BatchBuilder | null = null
+  #isNew = false
+  #topic: OpenTopic | null = null
+  #partition = 0
+  readonly #room: Room = { bytes: Buffer.alloc(0), start: 0 }
 
   /** `lookup` finds or creates a topic; it is asked once per topic (and once more when records without a key turn up). */
   constructor(options: { readonly lookup: TopicLookup; readonly maxBatchBytes?: number; readonly pool?: BufferPool }) {
@@ -89,9 +95,24 @@ export class BatchSink implements RecordSink {
   }
 
   append(topic: SinkTopic, record: EncodedRecord): void {
-    const { keyStart, keyEnd, bytes } = record
-    const partition = keyStart < 0 ? 0 : partitionOf(bytes, keyStart, keyEnd, topic.partitions)
-    this.#appendTo(topic as OpenTopic, partition, record)
+    this.#appendTo(topic as OpenTopic, this.#partitionOf(topic, record), record)
+  }
+
+  open(topic: SinkTopic, record: EncodedRecord, valueBytes: number): Room {
+    const start = this.#openIn(topic as OpenTopic, this.#partitionOf(topic, record), record, valueBytes)
+    this.#room.bytes = this.#builder!.buffer
+    this.#room.start = start
+    return this.#room
+  }
+
+  close(valueEnd: number): void {
+    const builder = this.#builder!
+    if (this.#isNew) this.#add(builder)
+    const before = this.#isNew ? 0 : builder.bytes
+    this.#builder = null
+    builder.close(valueEnd)
+    this.#bytes += builder.bytes - before
+    this.#records += 1
   }
 
   appendToAll(topic: SinkTopic, record: EncodedRecord): void {
@@ -111,25 +132,40 @@ export class BatchSink implements RecordSink {
     return filled
   }
 
-  #appendTo(topic: OpenTopic, partition: number, record: EncodedRecord): void {
-    let builder = topic.filling[partition] ?? null
-    let before = builder === null ? 0 : builder.bytes
-    if (builder === null || !builder.append(record)) {
-      // Where one batch was filled, the next one will be too: it starts at its full size.
-      builder = this.#open(topic, partition, builder === null ? 0 : this.#maxBatchBytes)
-      before = 0
-      builder.append(record)
-    }
-    this.#bytes += builder.bytes - before
-    this.#records += 1
+  #partitionOf(topic: SinkTopic, { bytes, keyStart, keyEnd }: EncodedRecord): number {
+    return keyStart < 0 ? 0 : partitionOf(bytes, keyStart, keyEnd, topic.partitions)
   }
 
-  #open(topic: OpenTopic, partition: number, startBytes: number): BatchBuilder {
-    const builder = new BatchBuilder({ pool: this.#pool, maxBytes: this.#maxBatchBytes, startBytes })
-    topic.filling[partition] = builder
+  #appendTo(topic: OpenTopic, partition: number, record: EncodedRecord): void {
+    const { bytes, valueStart, valueEnd } = record
+    const at = this.#openIn(topic, partition, record, valueStart < 0 ? -1 : valueEnd - valueStart)
+    this.close(valueStart < 0 ? at : at + bytes.copy(this.#builder!.buffer, at, valueStart, valueEnd))
+  }
+
+  #openIn(topic: OpenTopic, partition: number, record: EncodedRecord, valueBytes: number): number {
+    // Of a batch that was begun for a record which was then forgotten.
+    if (this.#builder !== null && this.#isNew) this.#builder.release()
+    this.#topic = topic
+    this.#partition = partition
+    const filling = topic.filling[partition] ?? null
+    this.#builder = filling
+    this.#isNew = false
+    let at = filling === null ? -1 : filling.open(record, valueBytes)
+    if (at < 0) {
+      // Where one batch was filled, the next one will be too: it starts at its full size.
+      const startBytes = filling === null ? 0 : this.#maxBatchBytes
+      this.#builder = new BatchBuilder({ pool: this.#pool, maxBytes: this.#maxBatchBytes, startBytes })
+      this.#isNew = true
+      at = this.#builder.open(record, valueBytes)
+    }
+    return at
+  }
+
+  #add(builder: BatchBuilder): void {
+    const topic = this.#topic!
+    topic.filling[this.#partition] = builder
     this.#touched.add(topic)
-    this.#batches.push({ topic: topic.name, partition, builder })
-    return builder
+    this.#batches.push({ topic: topic.name, partition: this.#partition, builder })
   }
 
   /** One object per name for good: records of a partition must not be split over two that are filled at the same time. */

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import type { Writable } from 'node:stream'
 import { assert } from '../base/assert.js'
 import type { RecordSink } from '../event/sink.js'
+import { wholeRecords } from '../event/whole-records.js'
 import type { FilledRecords, LogWriter } from './log.js'
 
 const START_BYTES = 256 * 1024
@@ -48,7 +49,7 @@ export function lineWriter(stream: Writable, { marks }: { readonly marks: boolea
         return records
       },
       topic: ({ name }) => ({ name, partitions: 1 }),
-      append,
+      ...wholeRecords(append),
       appendToAll: (topic, record) => {
         if (marks) append(topic, record)
       },

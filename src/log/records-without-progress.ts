@@ -27,7 +27,7 @@ export async function requireProgress(
         if ((await options.settled()).size > 0) return
         throw new EvertError('PROGRESS_MISSING', {
           message: `topic "${topic.name}" holds records of pipeline "${name}", and the log has no progress of it: what follows them is not known`,
-          hint: 'evert run --on-loss resnapshot records the gap in the log and publishes all rows again; evert drop --topics, then evert run, starts over; or --name gives this pipeline topics of its own',
+          hint: 'evert run --on-loss resnapshot records the gap in the log and publishes the rows that differ; evert drop --topics, then evert run, starts over; or --name gives this pipeline topics of its own',
         })
       }
     }

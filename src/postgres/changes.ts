@@ -15,7 +15,36 @@ import { TypeAltered, ValueMalformed } from '../event/value-types.js'
 import type { PgoutputHandler } from './pgoutput.js'
 import { Tables, type TablesOptions } from './tables.js'
 
+/** Who looks on while the stream passes, and may publish something of his own between two transactions. */
+export interface Bystander {
+  /** A transaction begins that is not in the log yet. */
+  begin(xid: number): void
+  /** Changes that follow are of this version of a table. */
+  relation(relation: Relation): void
+  /** A message that is meant for evert. */
+  request(content: Buffer): void
+  /**
+   * Between transactions: everything that committed before the LSN has been told, and nothing that commits after it. True where something
+   * was published or remembered; where it takes a while, the stream waits.
+   */
+  between(endLsn: EndLsn): boolean | Promise<void>
+  /** Before the first transaction that commits at or after it the stream stops; null for nowhere. */
+  readonly stop: Lsn | null
+  /**
+   * There: everything that commits before it has been told. Until this is settled the stream waits; then what was published and remembered is
+   * taken, and after that the parts, if there are any, which are one log transaction.
+   */
+  stopped(): Promise<Parts | null>
+}
+
+/** Publishes something, and yields whenever the sink may be full. */
+export type Parts = AsyncIterable<void>
+
+/** The prefix of messages that are meant for evert. */
+const REQUEST_PREFIX = 'evert'
+
 export interface ChangesOptions extends TablesOptions {
+  readonly bystander?: Bystander
   /** Whether a table is to be published. */
   readonly matches: (schema: string, table: string) => boolean
   /** Whether what came through a replication origin is left out. */
@@ -93,6 +122,7 @@ export class Changes implements PgoutputHandler {
     if (commitLsn <= this.#commitLsn) throw outOfOrder(commitLsn, 'came after a later one')
     this.#commitLsn = commitLsn
     this.#foreign = false
+    this.#options.bystander?.begin(xid)
     this.#transcoder.begin({ commitLsn, timeUs, xid, snapshot: false })
     this.#ordinalAtBegin = this.#transcoder.ordinal
   }
@@ -120,6 +150,7 @@ export class Changes implements PgoutputHandler {
       this.#known.set(relation.oid, null)
       return
     }
+    this.#options.bystander?.relation(relation)
     this.#options.waitFor(this.#tables.open(relation).then((table) => void this.#known.set(relation.oid, table)))
   }
 
@@ -243,6 +274,11 @@ export class Changes implements PgoutputHandler {
   message(message: { transactional: boolean; lsnHigh: number; lsnLow: number; prefix: string; content: Buffer }): void {
     const lsn = lsnFromHalves(message.lsnHigh, message.lsnLow)
     if (message.transactional ? this.#skipping || this.#foreign : lsn <= this.#options.from) return
+    if (message.prefix === REQUEST_PREFIX) {
+      this.#options.bystander?.request(message.content)
+      if (!message.transactional) this.#endLsn = lsn
+      return
+    }
     const known = this.#messages
     if (known !== null) {
       this.#publish(known, message, lsn)

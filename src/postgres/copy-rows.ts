@@ -28,7 +28,7 @@ export interface CopyRequest {
   /** The table, for errors. */
   readonly table: string
   readonly onRow: (row: Tuple) => void
-  /** True while the reader should rest; asked after every read of the socket. */
+  /** True while the reader should rest; asked after every row. */
   readonly full: () => boolean
 }
 
@@ -41,6 +41,7 @@ export class CopyRows {
   readonly #row = new Tuple()
   #request: CopyRequest | null = null
   #done = false
+  #resting = false
   #error: Error | null = null
   #wake: (() => void) | null = null
 
@@ -67,7 +68,8 @@ export class CopyRows {
         if (this.#error !== null) throw this.#error
         if (signal.aborted) return
         if (!request.full()) {
-          this.#socket.resume()
+          if (this.#resting) this.#socket.resume()
+          this.#resting = false
           await new Promise<void>((resolve) => {
             this.#wake = resolve
           })
@@ -101,11 +103,7 @@ export class CopyRows {
   }
 
   #onRead(): void {
-    if (this.#done || this.#error !== null) this.#wake?.()
-    else if (this.#request?.full() === true) {
-      this.#socket.pause()
-      this.#wake?.()
-    }
+    if (this.#done || this.#error !== null || this.#resting) this.#wake?.()
   }
 
   /**
@@ -151,10 +149,15 @@ export class CopyRows {
     row.count = column
     row.size = end - start
     request.onRow(row)
+    if (!request.full()) return
+    this.#resting = true
+    this.#socket.rest()
   }
 }
 
 function copyError(sqlState: string): ErrorCode {
   if (sqlState === '42501') return 'POSTGRES_PERMISSION'
+  // Somebody has had the table for himself for longer than lock_timeout.
+  if (sqlState === '55P03') return 'SNAPSHOT_OVERTAKEN'
   return passesByItself(sqlState) ? 'POSTGRES_CONNECTION_LOST' : 'POSTGRES_QUERY'
 }

@@ -27,18 +27,23 @@ interface TakeOver {
 export class CopySocket {
   /** For `connect`: a plain socket that reads into the framer's buffer once it is taken over, and is an ordinary one until then. */
   readonly plain: net.Socket
+  readonly #later: (work: () => void) => void
   #socket: net.Socket
   #framer: Framer | null = null
   #handlers: TakeOver | null = null
   #encrypted = false
   #paused = false
+  #held = false
+  #resting = false
   #closed = false
   #lastReadMs = 0
   #reads = 0
   #trickle = 0
   readonly #startup = Buffer.allocUnsafeSlow(64 * 1024)
 
-  constructor() {
+  /** `later` does something once what is under way is done. */
+  constructor(later: (work: () => void) => void = setImmediate) {
+    this.#later = later
     this.plain = new net.Socket({
       onread: {
         buffer: () => this.#framer?.room() ?? this.#startup,
@@ -89,24 +94,42 @@ export class CopySocket {
 
   /** Stops reading the socket, so that Postgres feels it, and stops decoding what has been read. */
   hold(): void {
-    this.#framer?.hold()
-    this.pause()
+    this.#held = true
+    this.#stop()
   }
 
-  /** Goes on, unless a message that waited asked for a hold of its own. */
+  /** Goes on, unless it rests, or a message that waited asked for a hold of its own. */
   release(): void {
-    this.#guard(() => this.#framer?.release())
-    if (this.#framer?.held !== true) this.resume()
+    this.#held = false
+    if (!this.#resting) this.#goOn()
   }
 
-  pause(): void {
+  /** The same as a hold, apart from it, until `resume`. */
+  rest(): void {
+    this.#resting = true
+    this.#stop()
+  }
+
+  /** Ends a rest, a moment later: what was read before is not to be decoded before what it made has been sent. */
+  resume(): void {
+    if (!this.#resting) return
+    this.#later(() => {
+      if (!this.#resting) return
+      this.#resting = false
+      if (!this.#held) this.#goOn()
+    })
+  }
+
+  #stop(): void {
+    this.#framer?.hold()
     if (this.#paused || this.#closed) return
     this.#paused = true
     this.#socket.pause()
   }
 
-  resume(): void {
-    if (!this.#paused || this.#closed) return
+  #goOn(): void {
+    this.#guard(() => this.#framer?.release())
+    if (this.#framer?.held === true || !this.#paused || this.#closed) return
     this.#paused = false
     this.#socket.resume()
   }

@@ -5,23 +5,15 @@
  * Opening it takes the slot, which is the lock of a pipeline: nothing is read before `changes` is called.
  */
 import { type Clock, systemClock, type Timer } from '../base/clock.js'
-import { EvertError } from '../base/errors.js'
-import { formatLsn, type EndLsn, type Lsn, LSN_ZERO, lsnFromHalves } from '../event/lsn.js'
+import { type EndLsn, LSN_ZERO, lsnFromHalves } from '../event/lsn.js'
 import type { CopySocket } from './copy-socket.js'
-import { Changes, type ChangesOptions } from './changes.js'
+import type { Batch, ChangesRequest } from './batch.js'
+import { type Bystander, Changes } from './changes.js'
 import { PgoutputDecoder } from './pgoutput.js'
 import { readServerError, replicationError } from './server-error.js'
+import { lost, Silence, SILENCE_MS } from './silence.js'
 import { quoteIdentifier, quoteLiteral } from './sql.js'
 import { StandbyStatus } from './standby-status.js'
-
-/** What is taken out of the stream at once: records of whole transactions, or a part of a large one. */
-export interface Batch<Records> {
-  readonly records: Records
-  /** Where the last whole transaction ends; null for a part: the log transaction stays open. */
-  readonly endLsn: EndLsn | null
-  /** The last transaction that the batch holds something of. */
-  readonly commitLsn: Lsn
-}
 
 export interface StreamOptions {
   readonly slot: string
@@ -31,21 +23,6 @@ export interface StreamOptions {
   /** Asks the server, on another connection, whether it is still sending to us. Its error is the stream's. */
   readonly isAlive: () => Promise<boolean>
   readonly clock?: Clock
-}
-
-export interface BatchLimits {
-  /** A log transaction that holds this much is cut where it stands; as much again may fill meanwhile before the socket is paused. */
-  readonly bytes: number
-  /** How long a transaction may wait for others to share its log transaction; 0 publishes at once. */
-  readonly ageMs: number
-}
-
-export interface ChangesRequest<Records> extends Omit<ChangesOptions, 'waitFor'> {
-  readonly cut: () => Records
-  readonly limits: BatchLimits
-  /** Ends the iteration before the first transaction that commits at or after it. */
-  readonly until?: Lsn
-  readonly signal: AbortSignal
 }
 
 const COPY_BOTH = 0x57 // W
@@ -60,12 +37,6 @@ const TERMINATE_MESSAGE = Buffer.from([0x58, 0, 0, 0, 4])
 
 /** How often an idle pipeline moves its slot along, so that a busy server need not keep WAL for it. */
 const IDLE_MS = 2000
-
-/**
- * The server answers every status of an idle pipeline. One that is silent for so long has lost the connection, or, before 16, decodes a
- * huge transaction of tables that are not published: it is asked which, on another connection.
- */
-const SILENCE_MS = 10_000
 
 /** How long a large transaction that is half in the log may take to come to its end after an abort. */
 const FINISH_MS = 5000
@@ -91,18 +62,24 @@ export class ReplicationStream {
   #taken: Batch<unknown> | null = null
   /** The end LSN of the last batch that was taken whole. */
   #takenEnd: EndLsn = LSN_ZERO
+  /** Something was published, or is to be remembered, beside the stream. */
+  #published = false
   #partial = false
+  /** What comes in parts, beside the stream, is not at its end. */
+  #parting = false
+  /** Tells who waits for it that a batch was taken. */
+  #onTaken: () => void = () => undefined
   #idle = false
   #waiting = 0
   #reached = false
   #closing = false
   #firstRecordAtMs = 0
   #timer: Timer | null = null
-  #lastReads = 0
-  #silentMs = 0
+  readonly #silence: Silence
 
   constructor(socket: CopySocket, connection: Parameters<CopySocket['takeOver']>[0], options: StreamOptions) {
     this.#socket = socket
+    this.#silence = new Silence(socket)
     this.#options = options
     this.#clock = options.clock ?? systemClock
     this.#status = new StandbyStatus((message) => socket.write(message), this.#clock)
@@ -158,7 +135,7 @@ export class ReplicationStream {
     try {
       for (;;) {
         // Between log transactions an abort counts at once; one that is half written may still come to its end.
-        if (request.signal.aborted && (givenUp || !this.#partial)) return
+        if (request.signal.aborted && (givenUp || this.#parting || !this.#partial)) return
         this.#take()
         const taken = this.#taken as Batch<Records> | null
         this.#taken = null
@@ -228,6 +205,7 @@ export class ReplicationStream {
         // 'w', start LSN, end LSN, send time: 25 bytes, then the pgoutput message.
         this.#decoder.decode(bytes, start + 25, end, bytes.readUInt32BE(start + 1), bytes.readUInt32BE(start + 5))
       } else if (bytes[start] === KEEPALIVE) this.#keepalive(bytes, start)
+      if (this.#request !== null) this.#restWhenFull(this.#request)
       return
     }
     if (tag === COPY_BOTH) {
@@ -245,6 +223,7 @@ export class ReplicationStream {
     const walEnd = lsnFromHalves(bytes.readUInt32BE(start + 1), bytes.readUInt32BE(start + 5))
     const changes = this.#reader()
     changes.advance(walEnd)
+    this.#between()
     const until = this.#request?.until
     if (until !== undefined && walEnd >= until && !changes.inTransaction) this.#reach()
     if (bytes[start + 17] !== 1) return
@@ -254,13 +233,58 @@ export class ReplicationStream {
 
   #begin(high: number, low: number, timeUs: bigint, xid: number): void {
     this.#reader().begin(high, low, timeUs, xid)
-    const until = this.#request?.until
+    const { until, bystander } = this.#request ?? {}
     if (until !== undefined && lsnFromHalves(high, low) >= until) this.#reach()
+    const stop = bystander?.stop ?? null
+    if (stop !== null && lsnFromHalves(high, low) >= stop) this.#stopFor(bystander!)
   }
 
   #commit(high: number, low: number, endHigh: number, endLow: number): void {
     this.#reader().commit(high, low, endHigh, endLow)
+    this.#between()
     if (this.#wake !== null) this.#take()
+  }
+
+  /** Between two transactions somebody else may publish something. */
+  #between(): void {
+    const changes = this.#reader()
+    const bystander = this.#request?.bystander
+    if (bystander === undefined || changes.inTransaction || this.#waiting > 0) return
+    const published = bystander.between(changes.endLsn)
+    if (published === true) this.#published = true
+    else if (published !== false) this.#waitFor(published.then(() => void (this.#published = true)))
+    if (bystander.stop !== null && changes.endLsn >= bystander.stop) this.#stopFor(bystander)
+  }
+
+  /** What comes in parts is a log transaction of its own, behind what the sink holds. */
+  #stopFor(bystander: Bystander): void {
+    const handOn = async (): Promise<void> => {
+      const parts = await bystander.stopped()
+      if (parts === null) return
+      this.#published = true
+      await this.#takenWhile(() => this.#published || this.#partial || sink.records > 0)
+      this.#parting = true
+      for await (const _ of parts) await this.#takenWhile(() => sink.bytes >= limits.bytes)
+      this.#parting = false
+      this.#published = true
+      await this.#takenWhile(() => this.#published)
+    }
+    const { sink, limits, signal } = this.#request!
+    // After an abort it is left as it is, and nothing of it commits.
+    this.#waitFor(handOn().catch((error: unknown) => (signal.aborted ? undefined : Promise.reject(error as Error))))
+  }
+
+  async #takenWhile(is: () => boolean): Promise<void> {
+    while (is()) {
+      const taken = new Promise<void>((resolve) => (this.#onTaken = resolve))
+      if (this.#wake !== null) this.#take()
+      await taken
+    }
+  }
+
+  /** Has the server say how far it is, so that what waits for that does not wait for a transaction. */
+  ask(): void {
+    this.#status.send(true)
   }
 
   #reader(): Changes {
@@ -288,12 +312,16 @@ export class ReplicationStream {
   }
 
   #onRead(): void {
-    const request = this.#request
-    if (request === null || this.#changes === null) return
-    if (this.#wake !== null) this.#take()
-    if (this.#wake !== null && (this.#reached || this.#error !== null)) this.#wake()
-    // Postgres feels a log that does not keep up.
-    if (this.#wake === null && request.sink.bytes >= request.limits.bytes) this.#socket.pause()
+    if (this.#changes === null || this.#wake === null) return
+    this.#take()
+    if (this.#reached || this.#error !== null) this.#wake?.()
+  }
+
+  /** Postgres feels a log that does not keep up. One read of the socket can hold several times what is taken at once. */
+  #restWhenFull({ sink, limits }: ChangesRequest<unknown>): void {
+    if (sink.bytes < limits.bytes) return
+    if (this.#wake !== null && this.#taken === null) this.#take()
+    else this.#socket.rest()
   }
 
   #onIdle(): void {
@@ -304,11 +332,9 @@ export class ReplicationStream {
   }
 
   #listen(): void {
-    const { reads, paused } = this.#socket
-    this.#silentMs = reads === this.#lastReads && !paused ? this.#silentMs + IDLE_MS : 0
-    this.#lastReads = reads
-    if (this.#silentMs === 0 || this.#silentMs % SILENCE_MS !== 0) return
-    const silent = `the server has been silent for ${this.#silentMs / 1000} s`
+    const silentMs = this.#silence.after(IDLE_MS)
+    if (silentMs === 0) return
+    const silent = `the server has been silent for ${silentMs / 1000} s`
     this.#options.isAlive().then(
       (alive) => {
         if (!alive) this.#fail(lost(`${silent}, and no longer sends to this connection`))
@@ -324,22 +350,26 @@ export class ReplicationStream {
     if (request === null || changes === null || this.#taken !== null || this.#error !== null) return
     const { sink, limits } = request
     const full = sink.bytes >= limits.bytes
-    const moved = changes.endLsn > this.#takenEnd
+    const moved = changes.endLsn > this.#takenEnd || this.#published
     // Before a transaction's first change, the shapes of its tables alone may fill the sink: then they are a part of it.
-    const whole = !changes.midTransaction && (moved || this.#partial || !full)
+    const whole = !changes.midTransaction && !this.#parting && (moved || this.#partial || !full)
     if (whole) {
       if (!moved && !this.#partial) return
-      if (sink.records === 0 && !this.#partial && !this.#idle && !this.#reached) return
+      if (sink.records === 0 && !this.#partial && !this.#idle && !this.#reached && !this.#published) return
       if (sink.records > 0 && !full && !this.#reached && this.#young(limits.ageMs)) return
     } else if (!full) return
     const endLsn = whole ? changes.endLsn : null
     this.#taken = { records: request.cut(), endLsn, commitLsn: changes.commitLsn }
-    if (endLsn !== null) this.#takenEnd = endLsn
+    if (endLsn !== null) {
+      this.#takenEnd = endLsn
+      this.#published = false
+    }
     this.#partial = !whole
     this.#idle = false
     this.#firstRecordAtMs = 0
+    this.#onTaken()
     this.#wake?.()
-    if (this.#waiting === 0 && !this.#reached) this.#socket.resume()
+    this.#socket.resume()
   }
 
   /** True while the oldest record in the sink is younger than the limit; then a timer asks again. */
@@ -365,13 +395,4 @@ export class ReplicationStream {
     this.#ended?.reject(error)
     this.#wake?.()
   }
-
-  /** For log lines. */
-  toString(): string {
-    return `slot "${this.#options.slot}", acknowledged ${formatLsn(this.#status.flushed)}`
-  }
-}
-
-function lost(what: string): EvertError {
-  return new EvertError('POSTGRES_CONNECTION_LOST', { message: `the connection to Postgres is lost: ${what}` })
 }

@@ -38,13 +38,13 @@ export function replicationError(error: ServerError, slot: string): EvertError {
   ) {
     return new EvertError('SLOT_LOST', {
       message,
-      hint: 'the server no longer has the changes since the last acknowledged one; evert run --on-loss resnapshot publishes all rows again',
+      hint: 'the server no longer has the changes since the last acknowledged one; evert run --on-loss resnapshot publishes the rows that differ',
     })
   }
   if (error.code === '42704' && /replication slot/.test(error.message)) {
     return new EvertError('SLOT_MISSING', {
       message,
-      hint: 'evert run --on-loss resnapshot publishes all rows again',
+      hint: 'evert run --on-loss resnapshot publishes the rows that differ',
     })
   }
   if (error.code === '42704' && /publication/.test(error.message)) {

@@ -62,7 +62,7 @@ export function requireSlot(slot: Slot, database: string): void {
   if (slot.walStatus === 'lost' || slot.invalidationReason !== null) {
     throw new EvertError('SLOT_LOST', {
       message: `slot "${slot.name}" was invalidated (${slot.invalidationReason ?? 'its WAL was removed'}): changes after ${formatLsn(slot.confirmedFlushLsn)} are gone`,
-      hint: 'evert run --on-loss resnapshot records the gap in the log and publishes all rows again; a larger max_slot_wal_keep_size keeps WAL longer',
+      hint: 'evert run --on-loss resnapshot records the gap in the log and publishes the rows that differ; a larger max_slot_wal_keep_size keeps WAL longer',
     })
   }
 }
@@ -109,6 +109,24 @@ export async function createSlot(
   } catch (error) {
     throw slotError(error, options.name)
   }
+}
+
+/** A slot that was made for its snapshot, which is there. */
+export interface ExportedSlot extends CreatedSlot {
+  readonly snapshotName: string
+}
+
+/** For nothing but its snapshot: it goes with its connection. */
+export async function createTemporarySlot(replication: Connection): Promise<ExportedSlot> {
+  const name = `evert_snapshot_${replication.processId}`
+  const { consistentPoint, snapshotName } = await createSlot(replication, {
+    name,
+    temporary: true,
+    exportSnapshot: true,
+    failover: false,
+  })
+  if (snapshotName !== null) return { consistentPoint, snapshotName }
+  throw new EvertError('PROTOCOL', { message: 'the server exported no snapshot with its temporary slot' })
 }
 
 /** Creates a slot on an ordinary connection, without a snapshot. */

@@ -5,7 +5,7 @@ import type { Transcoder } from '../event/transcoder.js'
 import { type PublishedTable, qualifiedName } from './catalog.js'
 import type { CopyRows } from './copy-rows.js'
 import type { SnapshotUnit } from './snapshot-units.js'
-import type { Tables } from './tables.js'
+import { RENEWED, type Tables } from './tables.js'
 
 /** A table while its rows are read. */
 interface OpenTable {
@@ -14,7 +14,17 @@ interface OpenTable {
   compiled: CompiledTable | null
   units: number
   rows: number
+  bytes: number
 }
+
+/** How much of a table was read. */
+export interface TableProgress {
+  readonly rows: number
+  /** On disk, about: of the parts that were read to their end. */
+  readonly bytes: number
+}
+
+export type OnSnapshotRows = (table: PublishedTable, progress: TableProgress) => void
 
 export interface FinishedTable {
   readonly table: PublishedTable
@@ -25,7 +35,7 @@ export interface FinishedTable {
 export interface ReadingOptions {
   readonly lsn: Lsn
   readonly signal: AbortSignal
-  readonly onRows: (table: PublishedTable, rows: number) => void
+  readonly onRows: OnSnapshotRows
   readonly units: readonly SnapshotUnit[]
   readonly tables: Tables
   readonly transcoder: Transcoder
@@ -55,7 +65,7 @@ export class Reading {
     for (const { table } of options.units) {
       const open = this.#open.get(table)
       if (open !== undefined) open.units++
-      else this.#open.set(table, { table, compiled: null, units: 1, rows: 0 })
+      else this.#open.set(table, { table, compiled: null, units: 1, rows: 0, bytes: 0 })
     }
     this.#signal = AbortSignal.any([options.signal, this.#stop.signal])
     this.#working = readers.length
@@ -96,7 +106,7 @@ export class Reading {
     this.#wake()
   }
 
-  async #read(reader: CopyRows, { table, statement }: SnapshotUnit): Promise<void> {
+  async #read(reader: CopyRows, { table, statement, bytes }: SnapshotUnit): Promise<void> {
     const { lsn, transcoder, full, onRows } = this.#options
     const open = this.#open.get(table)!
     const compiled = await this.#compiled(open)
@@ -112,12 +122,13 @@ export class Reading {
       full,
     }
     for await (const _ of reader.copy(request, this.#signal)) {
-      onRows(table, open.rows)
+      onRows(table, open)
       this.#wake()
       if (full() && !this.#signal.aborted) await new Promise<void>((resolve) => this.#waiting.push(resolve))
     }
     if (this.#signal.aborted) return
-    onRows(table, open.rows)
+    open.bytes += bytes
+    onRows(table, open)
     if (--open.units === 0) this.#finished.push({ ...open, compiled })
     this.#wake()
   }
@@ -125,7 +136,7 @@ export class Reading {
   /** One table after the other: the catalog is asked on one connection. */
   async #compiled(open: OpenTable): Promise<CompiledTable> {
     const opening = this.#opening.then(async () => {
-      open.compiled ??= await this.#options.tables.open(open.table.relation)
+      open.compiled ??= await this.#options.tables.open(open.table.relation, RENEWED)
       return open.compiled
     })
     this.#opening = opening.catch(() => undefined)

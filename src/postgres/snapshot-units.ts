@@ -1,11 +1,13 @@
 /** Snapshot units: what one reader copies at a time. Large tables are split by the places of their rows, largest first. */
 import type { Relation } from '../event/relation.js'
-import { type PublishedTable, qualifiedName } from './catalog.js'
-import { quoteIdentifier } from './sql.js'
+import type { PublishedTable } from './catalog.js'
+import { copyStatement } from './table-statements.js'
 
 export interface SnapshotUnit {
   readonly table: PublishedTable
   readonly statement: string
+  /** Of the table on disk, about. */
+  readonly bytes: number
 }
 
 /** SQL that only the wanted rows of a table fulfil, or null for all of them. */
@@ -21,7 +23,9 @@ export function snapshotUnits(
 ): SnapshotUnit[] {
   const largestFirst = tables.toSorted((a, b) => b.bytes - a.bytes)
   return largestFirst.flatMap((table) => {
-    return blockRanges(table, unitBytes).map((range) => ({ table, statement: copyStatement(table, condition, range) }))
+    const ranges = blockRanges(table, unitBytes)
+    const bytes = table.bytes / ranges.length
+    return ranges.map((range) => ({ table, statement: unitStatement(table, condition, range), bytes }))
   })
 }
 
@@ -41,17 +45,11 @@ interface BlockRange {
   readonly until: number | null
 }
 
-/** The columns and rows that the publication publishes, and no others; of a parent table only its own rows. */
-function copyStatement(table: PublishedTable, condition: RowCondition, { from, until }: BlockRange): string {
-  const columns = table.relation.columns.map((column) => quoteIdentifier(column.name)).join(', ')
-  const only = table.partitioned ? '' : 'only '
+function unitStatement(table: PublishedTable, condition: RowCondition, { from, until }: BlockRange): string {
   const wanted = condition(table.relation)
-  const conditions = [
-    ...(table.rowFilter === null ? [] : [table.rowFilter]),
+  return copyStatement(table, [
     ...(wanted === null ? [] : [`(${wanted})`]),
     ...(from === 0 ? [] : [`ctid >= '(${from},0)'::tid`]),
     ...(until === null ? [] : [`ctid < '(${until},0)'::tid`]),
-  ]
-  const where = conditions.length === 0 ? '' : ` where ${conditions.join(' and ')}`
-  return `copy (select ${columns} from ${only}${qualifiedName(table.relation)}${where}) to stdout`
+  ])
 }

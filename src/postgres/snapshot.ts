@@ -9,17 +9,18 @@ import { type Lsn, toLsn } from '../event/lsn.js'
 import type { Relation } from '../event/relation.js'
 import type { CompiledTable } from '../event/table.js'
 import { Transcoder } from '../event/transcoder.js'
-import { type PublishedTable, publishedTables, qualifiedName } from './catalog.js'
+import { type PublishedTable, publishedTables } from './catalog.js'
 import { type Connection, connect } from './connection.js'
 import { sqlState } from './connection-error.js'
 import type { ConnectionOptions } from './connection-options.js'
 import { CopyRows } from './copy-rows.js'
 import { CopySocket } from './copy-socket.js'
 import { type SnapshotCost, snapshotCost } from './snapshot-cost.js'
-import { halves, Reading } from './snapshot-reading.js'
+import { halves, type OnSnapshotRows, Reading } from './snapshot-reading.js'
 import { type RowCondition, type SnapshotUnit, snapshotUnits } from './snapshot-units.js'
-import { quoteIdentifier, quoteLiteral, sql } from './sql.js'
+import { quoteLiteral, sql } from './sql.js'
 import type { TablePatterns } from './table-patterns.js'
+import { lockStatement } from './table-statements.js'
 import { Tables, type TablesOptions } from './tables.js'
 
 export interface SnapshotRows<Records> extends TablesOptions {
@@ -28,7 +29,9 @@ export interface SnapshotRows<Records> extends TablesOptions {
   readonly cut: () => Records
   /** The sink is cut when it holds this much. */
   readonly batchBytes: number
-  readonly onRows: (table: PublishedTable, rows: number) => void
+  /** Whether the rows of a table are read. Default: of every one. */
+  readonly wanted?: (table: PublishedTable) => boolean
+  readonly onRows: OnSnapshotRows
   /** When all rows of a table were read. */
   readonly onTable: (table: Relation, rows: number) => void
   /** Once the rows of a table are published: keys whose rows are gone, by topic. */
@@ -47,6 +50,8 @@ export interface SnapshotOptions {
   readonly readers: number
   /** Default: every row. */
   readonly condition?: RowCondition
+  /** What is waited for a lock on a table at most. Default: as long as it takes. */
+  readonly lockMs?: number
   readonly logger: Logger
   readonly signal: AbortSignal
 }
@@ -56,6 +61,13 @@ export type OnSnapshotStart = (
   snapshot: Pick<Snapshot, 'tables' | 'cost'>,
   slot: { readonly walKeepBytes: number | null } | null,
 ) => void
+
+/** Who is told of a snapshot while it is read. */
+export interface SnapshotObserver {
+  readonly onSnapshotStart: OnSnapshotStart
+  readonly onSnapshotRows: OnSnapshotRows
+  readonly onSnapshotComplete: () => void
+}
 
 /** A WAL record begins at a multiple of 8, so none begins in the 7 bytes before another one. */
 const BYTES_BEFORE = 7n
@@ -134,7 +146,8 @@ export class Snapshot {
       transcoder.begin({ commitLsn: toLsn(commitLsn++), timeUs: this.#timeUs, xid: null, snapshot: true })
     begin()
     const full = (): boolean => sink.bytes >= batchBytes
-    const read = new Reading(this.#readers, { ...options, signal, full, units: this.#units, tables, transcoder })
+    const units = this.#units.filter(({ table }) => options.wanted?.(table) ?? true)
+    const read = new Reading(this.#readers, { ...options, signal, full, units, tables, transcoder })
     try {
       for (;;) {
         const next = await read.next()
@@ -193,9 +206,10 @@ async function adopt({ connection: to, signal }: SnapshotOptions, snapshotName: 
 }
 
 async function tablesHeld(
-  { publication, patterns, now }: SnapshotOptions,
+  { publication, patterns, now, lockMs = 0 }: SnapshotOptions,
   connection: Connection,
 ): Promise<PublishedTable[]> {
+  await connection.query(`set local lock_timeout = ${lockMs}`)
   const published = await publishedTables(connection, publication)
   const tables = published.filter(({ relation }) => patterns.matches(relation.schema, relation.table))
   await hold(connection, now, tables)
@@ -205,12 +219,12 @@ async function tablesHeld(
 /**
  * Keeps the tables as they are until the transaction ends, and makes sure that they are still what the snapshot sees: what rewrites one
  * (ALTER TABLE, TRUNCATE) leaves no rows for a snapshot that is older, and CLUSTER and VACUUM FULL move rows to where another reader looks
- * for them. LOCK TABLE would ask for a right on the whole table where rights on columns are enough. Error: SNAPSHOT_OVERTAKEN.
+ * for them. Error: SNAPSHOT_OVERTAKEN.
  */
 async function hold(connection: Connection, now: Connection, tables: readonly PublishedTable[]): Promise<void> {
   await lock(connection, tables).catch((error: unknown) => {
-    // Dropped or renamed meanwhile: a table, its schema, or a column.
-    throw /^(42P01|3F000|42703)$/.test(sqlState(error)) ? overtaken(error) : error
+    // Dropped or renamed meanwhile: a table, its schema, or a column; or somebody has it for himself.
+    throw /^(42P01|3F000|42703|55P03)$/.test(sqlState(error)) ? overtaken(error) : error
   })
   const versions = sql('table-versions', { tables: `{${tables.map(({ relation }) => relation.oid).join()}}` })
   const [[then], [current]] = [await connection.query(versions), await now.query(versions)]
@@ -218,12 +232,7 @@ async function hold(connection: Connection, now: Connection, tables: readonly Pu
 }
 
 async function lock(connection: Connection, tables: readonly PublishedTable[]): Promise<void> {
-  for (const { relation, partitioned } of tables) {
-    const columns = relation.columns.slice(0, 1).map(({ name }) => quoteIdentifier(name))
-    await connection.query(
-      `select ${columns.join()} from ${partitioned ? '' : 'only '}${qualifiedName(relation)} limit 0`,
-    )
-  }
+  for (const table of tables) await connection.query(lockStatement(table))
 }
 
 /**

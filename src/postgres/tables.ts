@@ -43,6 +43,8 @@ interface OpenOptions {
   readonly opaque: ReadonlySet<number>
 }
 const FIRST: OpenOptions = { renew: false, prefixes: false, opaque: new Set() }
+/** For rows that are read now: as the catalog is now. */
+export const RENEWED: OpenOptions = { ...FIRST, renew: true }
 
 export class Tables {
   readonly #options: TablesOptions

@@ -72,6 +72,7 @@ describe('evert', () => {
       slot: null,
       log: null,
       snapshot: null,
+      backfills: [],
     })
     const daemon = startCli(['run', ...common])
     await daemon.says('"streaming"')
@@ -82,8 +83,28 @@ describe('evert', () => {
       log: { endLsn: expect.stringMatching(/^[0-9A-F]+\/[0-9A-F]+$/), timeline: 1 },
       snapshot: { state: 'complete', tables: 1, done: [{ schema: 'public', table: 'cart', rows: 1 }] },
     })
+    const again = await runCli(['snapshot', ...common, '--id', 'again', '--json'])
+    expect(
+      again.stdout
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line) as unknown),
+    ).toEqual([
+      { kind: 'backfill-started', id: 'again', tables: 1 },
+      { kind: 'backfill-table', id: 'again', schema: 'public', table: 'cart', rows: 1 },
+      { kind: 'backfill-complete', id: 'again', tables: 1, rows: 1 },
+    ])
+    const refused = await runCli(['snapshot', ...common, '--id', 'nothing', '--tables', 'nothing'])
+    expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining('BACKFILL_REFUSED') })
+    expect(await runCli(['snapshot', ...common, '--control', 'pause'])).toMatchObject({ code: 2 })
+    expect(await runCli(['snapshot', ...common, '--where', 'cart: true'])).toMatchObject({ code: 2 })
     daemon.process.kill('SIGTERM')
     await daemon.ended
+    // Nobody refuses it: it waits in the WAL.
+    expect(await runCli(['snapshot', '--source', database.url, '--id', 'later'])).toMatchObject({
+      code: 0,
+      stdout: 'later: asked\n',
+    })
     expect(await status()).toMatchObject({ slot: { holder: null } })
     const { stdout } = await runCli(['status', ...common])
     expect(stdout).toMatch(

@@ -6,6 +6,7 @@ import type { LocalPostgres } from '../../src/cli/local-postgres.js'
 import { openEmbeddedLog } from '../../src/log/embedded/log.js'
 import type { Log, LogRecord } from '../../src/log/log.js'
 import { killAll, runCli, startCli } from '../support/cli.js'
+import { confirmed } from '../support/confirmed.js'
 import { readAll } from '../support/pipeline.js'
 import { startPostgres } from '../support/postgres.js'
 import { freshDatabase, type TestDatabase } from '../support/servers.js'
@@ -44,15 +45,9 @@ async function published(url = database.url): Promise<void> {
   const evert = startCli(['run', '--source', url, '--name', database.name, '--log', directory])
   await evert.says('"streaming"')
   await database.query('update item set n = 1 where id <= 50')
-  await confirmed()
+  await confirmed(database)
   evert.process.kill('SIGTERM')
   expect(await evert.ended).toMatchObject({ code: 0 })
-}
-
-async function confirmed(): Promise<void> {
-  const [row] = await database.query(`select pg_logical_emit_message(true, 'test', 'mark')::text as lsn`)
-  const is = `select 1 from pg_replication_slots where slot_name = '${database.name}' and confirmed_flush_lsn >= '${row?.['lsn'] ?? ''}'`
-  while ((await database.query(is)).length === 0) await new Promise((resolve) => setTimeout(resolve, 20))
 }
 
 /** What the changes are that nobody will ever see. */
@@ -78,7 +73,7 @@ async function requireMended(code: string): Promise<void> {
   const evert = startCli(['run', '--source', database.url, '--log', directory, '--on-loss', 'resnapshot'])
   await evert.says('"streaming"')
   await database.query('update item set n = n + 10 where id = 30')
-  await confirmed()
+  await confirmed(database)
   evert.process.kill('SIGTERM')
   expect(await evert.ended).toMatchObject({ code: 0 })
   const log = await openLog()
@@ -183,11 +178,11 @@ describe('a loss is said, and mended where that is asked for:', () => {
     ])
     const second = first === one ? other : one
     await second.says('standing by')
-    await confirmed()
+    await confirmed(database)
     first.process.kill('SIGKILL')
     await database.query('update item set n = n + 10 where id = 31')
     await second.says('"streaming"')
-    await confirmed()
+    await confirmed(database)
     second.process.kill('SIGTERM')
     expect(await second.ended).toMatchObject({ code: 0 })
     const log = await openLog()

@@ -4,6 +4,7 @@ import { mkdtempSync, readdirSync, rmSync, statSync, truncateSync } from 'node:f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { killAll, runCli, startCli } from '../support/cli.js'
+import { confirmed } from '../support/confirmed.js'
 import { consume } from '../support/independent-consumer.js'
 import { startKafka } from '../support/kafka.js'
 import { describeKafka, freshDatabase, type TestDatabase, testKafka } from '../support/servers.js'
@@ -32,19 +33,13 @@ async function published(change: string): Promise<void> {
   const evert = startCli([...parameters(), '--partitions', '2'])
   await evert.says('"streaming"')
   await database.query(change)
-  await confirmed()
+  await confirmed(database)
   // How far topics were written is told no more often than once a second.
   await new Promise((resolve) => setTimeout(resolve, 1100))
   await database.query(`update item set n = n where id < 3`)
-  await confirmed()
+  await confirmed(database)
   evert.process.kill('SIGTERM')
   expect(await evert.ended).toMatchObject({ code: 0 })
-}
-
-async function confirmed(): Promise<void> {
-  const [row] = await database.query(`select pg_logical_emit_message(true, 'test', 'mark')::text as lsn`)
-  const is = `select 1 from pg_replication_slots where slot_name = '${database.name}' and confirmed_flush_lsn >= '${row?.['lsn'] ?? ''}'`
-  while ((await database.query(is)).length === 0) await new Promise((resolve) => setTimeout(resolve, 20))
 }
 
 async function requireRefusal(code: string, message: RegExp): Promise<void> {
@@ -62,7 +57,7 @@ async function requireMended(): Promise<void> {
   const evert = startCli([...parameters(), '--on-loss', 'resnapshot'])
   await evert.says('"streaming"')
   await database.query('delete from item where id = 1')
-  await confirmed()
+  await confirmed(database)
   evert.process.kill('SIGTERM')
   expect(await evert.ended).toMatchObject({ code: 0 })
   const rows = new Map<number, number>()

@@ -177,16 +177,22 @@ describeKafka('a writer that a broker has forgotten', () => {
 
 /** A client by which the coordinator never hears of one topic, and so writes no marker there: as when it takes the topic for deleted. */
 class Forgetful extends Cluster {
+  forgets = true
+
   override async call<Arguments extends unknown[], Response>(
     broker: Broker,
     request: VersionedRequest<Arguments, Response>,
     ...parameters: Arguments
   ): Promise<Response> {
-    if (request.name === 'AddPartitionsToTxn') {
+    if (this.forgets && request.name === 'AddPartitionsToTxn') {
       const [[transaction]] = parameters as unknown as [[{ topics: { name: string }[] }]]
       transaction.topics = transaction.topics.filter((one) => one.name !== topic)
     }
     return await super.call(broker, request, ...parameters)
+  }
+
+  loseConnection(): void {
+    this.lost()
   }
 }
 
@@ -212,6 +218,33 @@ describeKafka('a log transaction that ended without a marker in a partition', ()
     await append(next, 'last', { commit: true })
     await openWriter(log)
     expect(await keys(log)).toEqual(seen)
+  })
+
+  it.each([
+    ['while there is nothing to be sent', false],
+    ['before the next one, whose abort would be theirs too', true],
+  ])('is ended there again by its own writer %s', async (_, goesOn) => {
+    await start({ 'transaction.partition.verification.enable': 'false' })
+    const log = await openLog()
+    const options = kafkaOptions(kafka.bootstrap)
+    const forgetful = new Forgetful(options)
+    const its = await openKafkaLog(options, () => forgetful)
+    closers.push(() => its.close())
+    forgetful.forgets = false
+    const writer = await its.openWriter({ name, signal })
+    await append(writer, 'first', { commit: true })
+    forgetful.forgets = true
+    const other = await writer.sink.topic({ name: `${name}.public.other`, keyed: true })
+    writer.sink.append(other, encode(event('other', 'value')))
+    await append(writer, 'left', { commit: true })
+    expect(await keys(log)).toEqual(['first'])
+    forgetful.forgets = false
+    forgetful.loseConnection()
+    if (goesOn) {
+      await append(writer, 'aborted', { commit: false })
+      await openWriter(log)
+    } else while ((await keys(log)).length < 2);
+    expect(await keys(log)).toEqual(['first', 'left'])
   })
 })
 

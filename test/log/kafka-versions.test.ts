@@ -1,5 +1,5 @@
 /** The choice of request versions, by what releases of Kafka answer to ApiVersions. */
-import type { API } from '@platformatic/kafka'
+import type { VersionedApi } from '../../src/log/kafka/protocol.js'
 import * as requests from '../../src/log/kafka/requests.js'
 import { type BrokerVersions, chooseVersion } from '../../src/log/kafka/versions.js'
 
@@ -50,7 +50,7 @@ function chosen(versions: BrokerVersions): Record<string, number> {
     .filter(({ name, key }) => name !== OPTIONAL || versions.has(key))
   return Object.fromEntries(
     all.map((request) => {
-      const api: API<never, unknown> = chooseVersion(
+      const api: VersionedApi<never, unknown> = chooseVersion(
         request as requests.VersionedRequest<never, unknown>,
         versions,
         broker,

@@ -4,6 +4,7 @@ import { EVERT } from '../../src/event/formats.js'
 import { LSN_ZERO } from '../../src/event/lsn.js'
 import type { RelationDescription } from '../../src/event/relation.js'
 import type { RecordSink } from '../../src/event/sink.js'
+import { wholeRecords } from '../../src/event/whole-records.js'
 import { DEFAULT_VALUES } from '../../src/event/type-kinds.js'
 import { Changes } from '../../src/postgres/changes.js'
 import { PgoutputDecoder } from '../../src/postgres/pgoutput.js'
@@ -108,7 +109,7 @@ const sink: RecordSink = {
   bytes: 0,
   records: 0,
   topic: () => topic,
-  append: () => undefined,
+  ...wholeRecords(() => undefined),
   appendToAll: () => undefined,
 }
 

@@ -12,7 +12,8 @@ import { toLsn } from '../../src/event/lsn.js'
 import { openKafkaLog } from '../../src/log/kafka/log.js'
 import type { KafkaOptions } from '../../src/log/kafka/options.js'
 import { CopySocket } from '../../src/postgres/copy-socket.js'
-import { type BatchLimits, ReplicationStream } from '../../src/postgres/replication-stream.js'
+import type { BatchLimits } from '../../src/postgres/batch.js'
+import { ReplicationStream } from '../../src/postgres/replication-stream.js'
 import type { RelationMemory } from '../../src/postgres/tables.js'
 import type { ProgressKeeper } from '../../src/progress.js'
 import { resume } from '../../src/resume.js'
@@ -70,7 +71,7 @@ async function attempt(machine: Machine, around: Surroundings, onCommit: () => v
       await machine.delay(STANDBY_MS, signal)
     }
     const wire = await server.connect(machine)
-    const socket = new CopySocket()
+    const socket = new CopySocket((work) => machine.after(0, work))
     closers.push(async () => socket.destroy())
     const stream = new ReplicationStream(
       socket,

@@ -82,6 +82,15 @@ export class Machine implements Clock {
     else work()
   }
 
+  /**
+   * A connection is lost. The known limit: a process that wakes up, begins a log transaction on what it was told before it fell asleep, and
+   * is killed in that one, before it has heard of a broker that died meanwhile.
+   */
+  deliverLoss(work: () => void): void {
+    if (this.#frozen && !this.#dead) this.#missed.unshift(work)
+    else this.deliver(work)
+  }
+
   /** Asked before every message that it sends: false where it died instead. */
   maySend(): boolean {
     if (this.#dead) return false

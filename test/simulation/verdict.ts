@@ -27,6 +27,8 @@ export class Verdict {
   readonly #ledger: Ledger
   readonly #pipeline: string
   readonly #partitionsOf: (topic: string) => number
+  /** Of log transactions that are decided. */
+  readonly #batches = new Set<StoredBatch>()
   /** How often each record is in log transactions that are decided. */
   readonly #decided = new Map<string, number>()
   /** Whole entries of the ledger that are decided, by turn. */
@@ -60,7 +62,7 @@ export class Verdict {
     let progress: LoggedProgress | null = null
     let records = 0
     for (const partition of partitions) {
-      const found = partition.openBatches(producerId).flatMap((batch) => batch.records)
+      const found = this.#undecided(partition.openBatches(producerId)).flatMap((batch) => batch.records)
       records += found.length
       if (partition.topic === `${this.#pipeline}.progress`) progress = progressOf(found)
       else if (partition.topic !== `${this.#pipeline}.schema`) {
@@ -81,6 +83,13 @@ export class Verdict {
     }
     const missing = this.#firstMissingBefore(endLsn)
     if (missing !== null) throw new Violation(`the progress counts #${missing.turn}, which is not in the log`)
+  }
+
+  /** What an earlier log transaction has left without a marker was decided with that one. */
+  #undecided(open: readonly StoredBatch[]): StoredBatch[] {
+    const batches = open.filter((batch) => !this.#batches.has(batch))
+    for (const batch of batches) this.#batches.add(batch)
+    return batches
   }
 
   #decide(records: readonly StoredRecord[], topic: string): Committed[] {

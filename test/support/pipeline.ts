@@ -6,6 +6,7 @@ import { EVERT } from '../../src/event/formats.js'
 import { DEFAULT_VALUES } from '../../src/event/type-kinds.js'
 import type { Log, LogRecord } from '../../src/log/log.js'
 import type { PipelineOptions } from '../../src/attempt.js'
+import { observedBy } from '../../src/observer.js'
 import { runPipeline } from '../../src/pipeline.js'
 import { connectionOptions } from '../../src/postgres/connection-options.js'
 import { tablePatterns } from '../../src/postgres/table-patterns.js'
@@ -36,6 +37,8 @@ export function startPipeline(
     connection: connectionOptions(database.url, {}, userInfo().username),
     snapshot: 'initial',
     readers: 2,
+    requests: true,
+    newTables: 'backfill',
     onLoss: 'stop',
     limits: { bytes: 4 << 20, ageMs: 0 },
     values: DEFAULT_VALUES,
@@ -43,10 +46,7 @@ export function startPipeline(
     largeValues: { omit: false, onSkip: () => undefined },
     skipsOrigin: () => false,
     logger: process.env['EVERT_TEST_LOG'] === undefined ? silentLogger : consoleLogger,
-    onStreaming: () => undefined,
-    onSnapshotStart: () => undefined,
-    onSnapshotRows: () => undefined,
-    onSnapshotComplete: () => undefined,
+    ...observedBy(),
     ...options,
     signal: stop.signal,
     onCommit: (committed) => {

@@ -152,7 +152,7 @@ export class Environment {
     void this.#database.close()
     throw new EvertError('LOG_FORMAT', {
       message: `the log "${this.directory}" is cut short: its ${DATA_FILE} has ${bytes} bytes of at least ${least}`,
-      hint: 'restore the file from a copy; or name a new directory (--log): evert run --on-loss resnapshot then publishes all rows again',
+      hint: 'restore the file from a copy; or name a new directory (--log): evert run --on-loss resnapshot then publishes all rows',
     })
   }
 

@@ -3,6 +3,7 @@ import { type Broker, type Connection, ConnectionPool } from '@platformatic/kafk
 import { type Clock, systemClock } from '../../base/clock.js'
 import { EvertError } from '../../base/errors.js'
 import { type Asked, CODE, codesOf, isPassing, kafkaError, answered, texts } from './errors.js'
+import { writeInParts } from './in-parts.js'
 import { connectionSettings, type KafkaOptions } from './options.js'
 import { findCoordinator, metadata, type MetadataResponse, NO_TOPIC_ID, type VersionedRequest } from './requests.js'
 import { askVersions, type BrokerVersions, chooseVersion } from './versions.js'
@@ -36,10 +37,24 @@ export class Cluster {
   /** Topics that a broker has known at some time. */
   readonly #seen = new Set<string>()
   #reached = false
+  #losses = 0
+  /** Told of each connection that is lost. */
+  onLoss: () => void = () => undefined
 
   constructor(options: KafkaOptions, clientId = options.clientId) {
     this.#options = options
     this.#pool = new ConnectionPool(clientId, connectionSettings(options))
+    this.#pool.on('disconnect', () => this.lost())
+  }
+
+  /** How many connections have been lost. */
+  get losses(): number {
+    return this.#losses
+  }
+
+  protected lost(): void {
+    this.#losses++
+    this.onLoss()
   }
 
   get options(): KafkaOptions {
@@ -61,7 +76,11 @@ export class Cluster {
       const api = chooseVersion(request, await this.#versionsOf(connection), broker)
       return await api.async(connection, ...parameters)
     } catch (error) {
-      if (codesOf(error).length === 0) void connection.close().catch(() => undefined)
+      if (codesOf(error).length === 0) {
+        // What is still to be written lies in buffers that are used again.
+        connection.socket.destroy()
+        void connection.close().catch(() => undefined)
+      }
       throw error
     }
   }
@@ -71,6 +90,7 @@ export class Cluster {
     if (known !== undefined) return await known
     // Its requests fail with the error already; an event without a listener would end the process.
     connection.on('error', () => undefined)
+    writeInParts(connection)
     const asked = askVersions(connection)
     this.#versions.set(connection, asked)
     asked.catch(() => this.#versions.delete(connection))
@@ -155,8 +175,9 @@ export class Cluster {
   }
 
   /** All topics there are. */
-  async listTopics(): Promise<{ name: string; id: string | null; partitions: number }[]> {
-    const { brokers, topics } = await this.retry({ object: 'the list of topics' }, () => this.#metadata(null))
+  async listTopics(signal?: AbortSignal): Promise<{ name: string; id: string | null; partitions: number }[]> {
+    const options = signal === undefined ? {} : { signal }
+    const { brokers, topics } = await this.retry({ object: 'the list of topics' }, () => this.#metadata(null), options)
     this.#meet(brokers)
     return topics.map((described) => {
       const name = described.name ?? ''

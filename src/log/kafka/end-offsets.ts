@@ -15,9 +15,13 @@ export interface TopicPartition {
 }
 
 /** Partitions whose end a read_committed consumer cannot see, while nobody writes: something was begun there, and never ended. */
-export async function leftOpen(cluster: Cluster, topics: readonly string[]): Promise<TopicPartition[]> {
-  const committed = await endOffsets(cluster, topics, COMMITTED_RECORDS)
-  const all = await endOffsets(cluster, topics, ANY_RECORD)
+export async function leftOpen(
+  cluster: Cluster,
+  topics: readonly string[],
+  signal: AbortSignal,
+): Promise<TopicPartition[]> {
+  const committed = await endOffsets(cluster, topics, COMMITTED_RECORDS, signal)
+  const all = await endOffsets(cluster, topics, ANY_RECORD, signal)
   return behind(committed, all)
 }
 
@@ -44,15 +48,16 @@ export async function endOffsets(
   cluster: Cluster,
   topics: readonly string[],
   isolation: typeof ANY_RECORD | typeof COMMITTED_RECORDS,
+  signal?: AbortSignal,
 ): Promise<Map<string, bigint[]>> {
   if (topics.length === 0) return new Map()
   const asked = new Set(topics)
-  return await cluster.retry({ object: `${topics.length} topics` }, async () => {
+  const ask = async (): Promise<Map<string, bigint[]>> => {
     const requests = new Map<
       number,
       { readonly host: string; readonly port: number; readonly topics: Map<string, number[]> }
     >()
-    const places = (await cluster.listTopics()).filter(({ name }) => asked.has(name))
+    const places = (await cluster.listTopics(signal)).filter(({ name }) => asked.has(name))
     for (const { name, partitions } of places) {
       for (let partition = 0; partition < partitions; partition++) {
         const leader = await cluster.leader(name, partition)
@@ -88,5 +93,6 @@ export async function endOffsets(
       throw error
     }
     return ends
-  })
+  }
+  return await cluster.retry({ object: `${topics.length} topics` }, ask, signal === undefined ? {} : { signal })
 }

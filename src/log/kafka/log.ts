@@ -19,7 +19,7 @@ import {
   maxMessageBytes,
   progressTopic,
 } from './topics.js'
-import { leftOpen, untilSettled } from './end-offsets.js'
+import { untilSettled } from './end-offsets.js'
 import { isOfLog, RememberedTopics, requireRemembered } from './remembered.js'
 import { type OnDelivered, TransactionalProducer } from './transactional-producer.js'
 
@@ -76,7 +76,7 @@ export async function openKafkaLog(options: KafkaOptions, connect = (): Cluster 
         const committed = await producer.lastWasCommitted()
         await producer.init()
         const topics = (await cluster.listTopics()).map((topic) => topic.name).filter((topic) => isTopicOf(name, topic))
-        await endLeftOver({ cluster, producer, topics, committed })
+        await producer.endLeftOver(topics, committed)
         const entries = await entriesOf({ name, signal })
         const remembered = new RememberedTopics(entries)
         if (accept) await remembered.accept(cluster)
@@ -99,7 +99,7 @@ export async function openKafkaLog(options: KafkaOptions, connect = (): Cluster 
         })
         const committed = await producer.lastWasCommitted()
         await producer.init()
-        if (await exists(cluster, topic)) await endLeftOver({ cluster, producer, topics: [topic], committed })
+        if (await exists(cluster, topic)) await producer.endLeftOver([topic], committed)
         return new KafkaWriter({ cluster, producer, codec, progress: null, grace })
       } catch (error) {
         grace.end()
@@ -172,25 +172,6 @@ class Grace {
   end(): void {
     this.#signal.removeEventListener('abort', this.#onAbort)
   }
-}
-
-/**
- * Once a producer is initialized, every marker of earlier log transactions is written; but one whose broker was away can be taken for ended
- * without any (Kafka 4.3 and 3.9: "Couldn't find leader endpoint for partitions … while trying to send transaction markers"). Of a commit,
- * which the source may have been told of, its records would stay unseen; of an abort they would be seen with the next commit.
- */
-async function endLeftOver(of: {
-  readonly cluster: Cluster
-  readonly producer: TransactionalProducer
-  readonly topics: readonly string[]
-  readonly committed: boolean
-}): Promise<void> {
-  const { cluster, producer, topics, committed } = of
-  const partitions = await leftOpen(cluster, topics)
-  if (partitions.length === 0) return
-  await producer.endIn(partitions, committed)
-  const how = committed ? 'committed' : 'aborted'
-  cluster.options.logger.warn({ partitions: partitions.length }, `a log transaction was left open where it was ${how}`)
 }
 
 /** A pipeline's own: of a schema and a table, or one of those beside them. */

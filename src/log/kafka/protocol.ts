@@ -2,7 +2,8 @@
  * Produce and Fetch with raw record batches, which the client's own APIs take apart record by record. The last versions before
  * tagged fields: https://kafka.apache.org/protocol#The_Messages_Produce, https://kafka.apache.org/protocol#The_Messages_Fetch
  */
-import { createAPI, type Reader, Writer } from '@platformatic/kafka'
+import { type API, createAPI, type Reader, Writer } from '@platformatic/kafka'
+import { inParts } from './in-parts.js'
 
 const PRODUCE = 0
 const PRODUCE_VERSION = 8
@@ -11,6 +12,12 @@ const FETCH_VERSION = 11
 /** Requests of these versions have no tagged fields, neither in the header nor in the body. */
 const TAGGED = false
 const COMPACT = false
+
+/** What is used of a request of the client's. */
+export type VersionedApi<Parameters extends unknown[], Response> = Pick<
+  API<Parameters, Response>,
+  'async' | 'key' | 'version'
+>
 
 export interface ProducePartition {
   readonly topic: string
@@ -41,29 +48,11 @@ function byTopic<T extends { readonly topic: string }>(entries: readonly T[]): [
   return [...topics]
 }
 
-export const produceV8 = createAPI<[transactionalId: string, partitions: readonly ProducePartition[]], ProduceResult[]>(
+/** The body is a token that stands for it. */
+const produceToken = createAPI<[token: Buffer], ProduceResult[]>(
   PRODUCE,
   PRODUCE_VERSION,
-  (transactionalId: string, partitions: readonly ProducePartition[]) =>
-    Writer.create()
-      .appendString(transactionalId, COMPACT)
-      .appendInt16(ALL_REPLICAS)
-      .appendInt32(REPLICATION_TIMEOUT_MS)
-      .appendArray(
-        byTopic(partitions),
-        (writer, [topic, entries]) => {
-          writer.appendString(topic, COMPACT).appendArray(
-            entries,
-            (inner, { partition, records }) => {
-              inner.appendInt32(partition).appendInt32(records.length).append(records)
-            },
-            COMPACT,
-            TAGGED,
-          )
-        },
-        COMPACT,
-        TAGGED,
-      ),
+  (token: Buffer) => Writer.create().append(token),
   (_correlation, _key, _version, reader) => {
     const topics = reader.readArray(
       (inner) => {
@@ -78,6 +67,39 @@ export const produceV8 = createAPI<[transactionalId: string, partitions: readonl
   TAGGED,
   TAGGED,
 )
+
+/** Record batches are written from where they lie: they are not to be touched before the answer is there, or the connection is gone. */
+export const produceV8: VersionedApi<
+  [transactionalId: string, partitions: readonly ProducePartition[]],
+  ProduceResult[]
+> = {
+  version: PRODUCE_VERSION,
+  key: PRODUCE,
+  async: async (connection, transactionalId, partitions) =>
+    await inParts(produceBody(transactionalId, partitions), (token) => produceToken.async(connection, token)),
+}
+
+function produceBody(transactionalId: string, partitions: readonly ProducePartition[]): readonly Buffer[] {
+  return Writer.create()
+    .appendString(transactionalId, COMPACT)
+    .appendInt16(ALL_REPLICAS)
+    .appendInt32(REPLICATION_TIMEOUT_MS)
+    .appendArray(
+      byTopic(partitions),
+      (writer, [topic, entries]) => {
+        writer.appendString(topic, COMPACT).appendArray(
+          entries,
+          (inner, { partition, records }) => {
+            inner.appendInt32(partition).appendInt32(records.length).append(records)
+          },
+          COMPACT,
+          TAGGED,
+        )
+      },
+      COMPACT,
+      TAGGED,
+    ).buffers
+}
 
 function readProduceResult(topic: string, reader: Reader): ProduceResult {
   const partition = reader.readInt32()

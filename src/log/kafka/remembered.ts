@@ -132,6 +132,6 @@ export async function requireRemembered(
 function lost(code: 'TOPIC_LOST' | 'TOPIC_REPLACED' | 'TOPIC_TRUNCATED', message: string): EvertError {
   return new EvertError(code, {
     message,
-    hint: 'evert run --on-loss resnapshot records the gap in the log and publishes all rows again; unclean.leader.election.enable=false keeps brokers from losing records',
+    hint: 'evert run --on-loss resnapshot records the gap in the log and publishes the rows that differ; unclean.leader.election.enable=false keeps brokers from losing records',
   })
 }

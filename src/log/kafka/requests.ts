@@ -4,7 +4,6 @@
  */
 import {
   addPartitionsToTxnV3,
-  type API,
   createAPI,
   createTopicsV7,
   deleteTopicsV6,
@@ -23,20 +22,20 @@ import {
   Writer,
 } from '@platformatic/kafka'
 import { answered, CODE } from './errors.js'
-import { fetchV11, produceV8 } from './protocol.js'
+import { fetchV11, produceV8, type VersionedApi } from './protocol.js'
 
 /** One request in all versions that evert speaks, the newest first. They take the same parameters and give the same response. */
 export interface VersionedRequest<Parameters extends unknown[], Response> {
   /** As Kafka's documentation calls it. */
   readonly name: string
   readonly key: number
-  readonly versions: readonly API<Parameters, Response>[]
+  readonly versions: readonly VersionedApi<Parameters, Response>[]
 }
 
 function inVersions<Parameters extends unknown[], Response>(
   name: string,
-  newest: API<Parameters, Response>,
-  ...older: readonly API<Parameters, Response>[]
+  newest: VersionedApi<Parameters, Response>,
+  ...older: readonly VersionedApi<Parameters, Response>[]
 ): VersionedRequest<Parameters, Response> {
   return { name, key: newest.key, versions: [newest, ...older] }
 }

@@ -6,8 +6,9 @@ import type { Broker } from '@platformatic/kafka'
 import { EvertError } from '../../base/errors.js'
 import type { FilledBatch } from '../batch-sink.js'
 import type { Cluster } from './cluster.js'
-import type { TopicPartition } from './end-offsets.js'
+import { leftOpen, type TopicPartition } from './end-offsets.js'
 import { type Asked, CODE, codeError, codesOf, isPassing, isPassingCode } from './errors.js'
+import { partitionKey, produceRequests, RetryRound, type StampedBatch } from './produce-requests.js'
 import {
   addPartitionsToTransaction,
   describeTransactions,
@@ -16,21 +17,14 @@ import {
   produce,
 } from './requests.js'
 
-interface StampedBatch {
-  readonly topic: string
-  readonly partition: number
-  readonly records: Buffer
-  readonly count: number
-}
-
 /** Told of every batch that a broker has taken: the offset after its last record. */
 export type OnDelivered = (topic: string, partition: number, end: bigint) => void
 
 /** Sequence numbers wrap around at 2^31. */
 const SEQUENCE_MASK = 0x7fffffff
 const FIRST_RETRY_MS = 2
-/** A broker remembers the last five batches of a producer in a partition: what is sent again behind more than that is not known again. */
-const BATCHES_IN_FLIGHT = 5
+/** Markers that take longer than this to be written may have been given up. */
+const MARKERS_LATE_MS = 1000
 /** Errors of a coordinator that does not tell of a transactional id. */
 const UNTOLD: ReadonlySet<number> = new Set([CODE.transactionalIdNotFound, CODE.transactionalIdAuthorizationFailed])
 
@@ -49,9 +43,19 @@ export class TransactionalProducer {
    * the first of two batches refused, because the leader is new, it would take the second in its place.
    */
   readonly #known = new Set<string>()
-  /** Partitions that the open log transaction has. */
-  readonly #added = new Set<string>()
+  /** Partitions that the open log transaction has, by their keys. */
+  readonly #added = new Map<string, TopicPartition>()
+  /** How the last log transaction ended, and in which partitions. */
+  #last: { readonly partitions: readonly TopicPartition[]; readonly commit: boolean } | null = null
+  /** Connections that the cluster had lost when the markers of the last log transaction were not yet in doubt. */
+  #losses = 0
   #openedMs: number | null = null
+  #lossesAtBegin = 0
+  #tending: Promise<void> = Promise.resolve()
+  /** Of that: told to whoever sends next. */
+  #failure: unknown = null
+  /** Something is being sent. */
+  #busy = false
   /** A request to the coordinator was not answered, and may still arrive there. */
   #unanswered = false
   /** How much of the open log transaction's age went into attempts that failed, and the waits between them. */
@@ -69,6 +73,7 @@ export class TransactionalProducer {
     this.#cluster = cluster
     this.#id = transactionalId
     this.#signal = signal
+    cluster.onLoss = () => this.#tend()
   }
 
   get #object(): string {
@@ -92,19 +97,64 @@ export class TransactionalProducer {
   /** Sends batches within the log transaction, opening one where none is. */
   async send(batches: readonly FilledBatch[]): Promise<void> {
     if (batches.length === 0) return
-    // One that arrives late would end this log transaction in its middle. The next epoch shuts it out: so this producer, which has not
-    // been fenced, takes it (KIP-360), and its sequence numbers begin anew.
-    if (this.#openedMs === null && this.#unanswered) await this.init()
-    if (this.#openedMs === null) {
-      this.#openedMs = this.#cluster.clock.elapsedMs()
-      this.#lostMs = 0
-    }
+    // First of all: nothing is tended from here on but what is under way.
+    this.#busy = true
     try {
+      if (await this.#stopsBefore(this.#tending)) this.#signal.throwIfAborted()
+      if (this.#failure !== null) throw this.#failure
+      for (let looked = false; this.#openedMs === null; looked = true) await this.#open(batches, looked)
       await this.#addPartitions(batches)
       await this.#produce(batches.map((batch) => this.#stamp(batch)))
     } catch (error) {
       throw this.#timedOut(error)
+    } finally {
+      this.#busy = false
     }
+  }
+
+  /**
+   * Begins a log transaction, unless the markers of the last one may be missing somewhere: a broker that died, or comes back, can have it
+   * taken for ended without them (see endLeftOver). Within this log transaction it would be too late: were it aborted, so would be what
+   * the last one left open. `looked` says that they were there a moment ago.
+   */
+  async #open(partitions: readonly TopicPartition[], looked: boolean): Promise<void> {
+    // Before an epoch is taken, which aborts what a request that was not answered may have opened: with it, all that lacks its marker.
+    await this.#requireMarkers()
+    // One that arrives late would end this log transaction in its middle. The next epoch shuts it out: so this producer, which has not
+    // been fenced, takes it (KIP-360), and its sequence numbers begin anew.
+    if (this.#unanswered) await this.init()
+    this.#begin()
+    const doubtful = (): boolean => {
+      const late = !looked && this.#cluster.clock.elapsedMs() - (this.#openedMs ?? 0) > MARKERS_LATE_MS
+      return this.#last !== null && (late || this.#lossesAtBegin !== this.#cluster.losses)
+    }
+    if (await this.#addPartitions(partitions, doubtful)) return
+    this.#losses = -1
+    this.#openedMs = null
+    this.#added.clear()
+  }
+
+  /** Writes the markers of the last log transaction again where they are missing, once a lost connection has made that possible. */
+  async #requireMarkers(): Promise<void> {
+    const { losses } = this.#cluster
+    const last = this.#last
+    if (last === null || losses === this.#losses) return
+    await this.endLeftOver([...new Set(last.partitions.map(({ topic }) => topic))], last.commit)
+    this.#losses = losses
+  }
+
+  /** Does so while nothing is there to be sent, which may be for long. */
+  #tend(): void {
+    this.#tending = this.#tending.then(async () => {
+      if (this.#busy || this.#openedMs !== null || this.#signal.aborted) return
+      await this.#requireMarkers().catch((error: unknown) => (this.#failure ??= error))
+    })
+  }
+
+  #begin(): void {
+    this.#openedMs = this.#cluster.clock.elapsedMs()
+    this.#lostMs = 0
+    this.#lossesAtBegin = this.#cluster.losses
   }
 
   /**
@@ -125,16 +175,49 @@ export class TransactionalProducer {
     return state === 'PrepareCommit' || state === 'CompleteCommit'
   }
 
-  /** Writes markers where an earlier log transaction of this id was left without one. */
-  async endIn(partitions: readonly TopicPartition[], commit: boolean): Promise<void> {
-    this.#openedMs = this.#cluster.clock.elapsedMs()
-    await this.#addPartitions(partitions)
-    await this.end(commit)
+  /**
+   * Once a producer is initialized, every marker of earlier log transactions is written; but one whose broker was away can be taken for
+   * ended without any (Kafka 4.3 and 3.9: "Couldn't find leader endpoint for partitions … while trying to send transaction markers"). Of a
+   * commit, which the source may have been told of, its records would stay unseen; of an abort they would be seen with the next commit.
+   */
+  async endLeftOver(topics: readonly string[], commit: boolean): Promise<void> {
+    // As often as a broker may die in a row. What somebody else leaves open in these topics is not for us to end.
+    for (let round = 0; round < 10; round++) {
+      const partitions = await leftOpen(this.#cluster, topics, this.#signal)
+      if (partitions.length === 0) return
+      const how = commit ? 'committed' : 'aborted'
+      this.#cluster.options.logger.warn(
+        { partitions: partitions.length },
+        `a log transaction was left open where it was ${how}`,
+      )
+      this.#begin()
+      await this.#addPartitions(partitions)
+      await this.#end(commit)
+    }
   }
 
   /** Ends the log transaction, where one is open. */
   async end(commit: boolean): Promise<void> {
-    if (this.#openedMs === null) return
+    // What is being tended is not to be ended otherwise, and brokers that are away are not waited for at a stop.
+    if (await this.#stopsBefore(this.#tending)) {
+      if (commit) this.#signal.throwIfAborted()
+      return
+    }
+    if (this.#openedMs !== null && this.#failure === null) await this.#end(commit)
+  }
+
+  /** True where the signal is aborted first. */
+  async #stopsBefore(work: Promise<void>): Promise<boolean> {
+    if (this.#signal.aborted) return true
+    let stop = (): void => undefined
+    const stopped = new Promise<boolean>((resolve) => (stop = () => resolve(true)))
+    this.#signal.addEventListener('abort', stop)
+    return await Promise.race([work.then(() => false), stopped]).finally(() =>
+      this.#signal.removeEventListener('abort', stop),
+    )
+  }
+
+  async #end(commit: boolean): Promise<void> {
     try {
       await this.#ask((broker) =>
         this.#cluster.call(broker, endTransaction, this.#id, this.#producerId, this.#epoch, commit),
@@ -143,7 +226,10 @@ export class TransactionalProducer {
       throw this.#timedOut(error)
     }
     this.#openedMs = null
+    this.#last = { partitions: [...this.#added.values()], commit }
+    this.#losses = this.#lossesAtBegin
     this.#added.clear()
+    if (this.#losses !== this.#cluster.losses) this.#tend()
   }
 
   /**
@@ -201,17 +287,18 @@ export class TransactionalProducer {
     )
   }
 
-  async #addPartitions(partitions: readonly TopicPartition[]): Promise<void> {
+  /** `unless` is asked before each attempt: where it holds, nothing more is asked for, and this is false. */
+  async #addPartitions(partitions: readonly TopicPartition[], unless: () => boolean = () => false): Promise<boolean> {
     const topics = new Map<string, number[]>()
     for (const { topic, partition } of partitions) {
-      const key = `${topic}/${partition}`
+      const key = partitionKey({ topic, partition })
       if (this.#added.has(key)) continue
-      this.#added.add(key)
+      this.#added.set(key, { topic, partition })
       const others = topics.get(topic)
       if (others === undefined) topics.set(topic, [partition])
       else others.push(partition)
     }
-    if (topics.size === 0) return
+    if (topics.size === 0) return true
     const transaction = {
       transactionalId: this.#id,
       producerId: this.#producerId,
@@ -219,11 +306,15 @@ export class TransactionalProducer {
       verifyOnly: false,
       topics: [...topics].map(([topic, indexes]) => ({ name: topic, partitions: indexes })),
     }
-    await this.#ask((broker) => this.#cluster.call(broker, addPartitionsToTransaction, [transaction]))
+    return await this.#ask(async (broker) => {
+      if (unless()) return false
+      await this.#cluster.call(broker, addPartitionsToTransaction, [transaction])
+      return true
+    })
   }
 
   #stamp({ topic, partition, builder }: FilledBatch): StampedBatch {
-    const key = `${topic}/${partition}`
+    const key = partitionKey({ topic, partition })
     const baseSequence = this.#sequences.get(key) ?? 0
     this.#sequences.set(key, (baseSequence + builder.count) & SEQUENCE_MASK)
     const producer = { producerId: this.#producerId, producerEpoch: this.#epoch, baseSequence, transactional: true }
@@ -243,7 +334,7 @@ export class TransactionalProducer {
   }
 
   async #round(batches: readonly StampedBatch[]): Promise<{ left: StampedBatch[]; failure: unknown }> {
-    const requests = await this.#requests(batches)
+    const requests = await produceRequests(this.#cluster, batches, this.#known)
     let failure: unknown = requests.failure
     const undelivered = new Set([...requests.homeless, ...requests.later])
     // Partitions that failed in this round: what follows in them is out of order for the broker, and comes again too.
@@ -285,63 +376,8 @@ export class TransactionalProducer {
     const object = `topic "${batch.topic}" partition ${batch.partition} (a batch of ${batch.records.length} bytes)`
     return codeError(code, { object, topic: batch.topic })
   }
-
-  /** One request per leader holds at most one batch of a partition, so the n-th batch of each goes into the n-th request. */
-  async #requests(batches: readonly StampedBatch[]): Promise<{
-    sent: { broker: Broker; entries: StampedBatch[] }[]
-    /** Whose partition has no leader now. */
-    homeless: StampedBatch[]
-    /** For the next round. */
-    later: StampedBatch[]
-    failure: unknown
-  }> {
-    const requests = new Map<string, { broker: Broker; entries: StampedBatch[] }>()
-    const counts = new Map<string, number>()
-    const homeless: StampedBatch[] = []
-    const later: StampedBatch[] = []
-    let failure: unknown = null
-    for (const batch of batches) {
-      const key = partitionKey(batch)
-      const turn = counts.get(key) ?? 0
-      if (turn === (this.#known.has(key) ? BATCHES_IN_FLIGHT : 1)) {
-        later.push(batch)
-        continue
-      }
-      const leader = await this.#cluster.leader(batch.topic, batch.partition).catch((error: unknown) => {
-        if (!isPassing(error)) throw error
-        failure ??= error
-        return null
-      })
-      if (leader === null) {
-        this.#cluster.forget(batch.topic)
-        failure ??= new RetryRound(CODE.unknownTopicOrPartition)
-        homeless.push(batch)
-        continue
-      }
-      counts.set(key, turn + 1)
-      const place = `${turn}/${leader.id}`
-      const request = requests.get(place)
-      if (request === undefined) requests.set(place, { broker: leader.broker, entries: [batch] })
-      else request.entries.push(batch)
-    }
-    return { sent: [...requests.values()], homeless, later, failure }
-  }
-}
-
-/** A round that has to be sent again because of a code that passes. */
-class RetryRound extends Error {
-  readonly apiCode: number
-
-  constructor(code: number) {
-    super(`error ${code}`)
-    this.apiCode = code
-  }
 }
 
 function seconds(ms: number): string {
   return `${Math.round(ms / 1000)} s`
-}
-
-function partitionKey({ topic, partition }: { readonly topic: string; readonly partition: number }): string {
-  return `${topic}/${partition}`
 }

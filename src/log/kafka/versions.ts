@@ -1,7 +1,8 @@
 /** Versions: what a broker says that it speaks, and the choice among them. https://kafka.apache.org/protocol#api_versions */
-import { type API, type Connection, createAPI, Writer } from '@platformatic/kafka'
+import { type Connection, createAPI, Writer } from '@platformatic/kafka'
 import { EvertError } from '../../base/errors.js'
 import { answered, CODE } from './errors.js'
+import type { VersionedApi } from './protocol.js'
 import type { VersionedRequest } from './requests.js'
 
 interface Range {
@@ -45,7 +46,7 @@ export function chooseVersion<Parameters extends unknown[], Response>(
   request: VersionedRequest<Parameters, Response>,
   versions: BrokerVersions,
   broker: { readonly host: string; readonly port: number },
-): API<Parameters, Response> {
+): VersionedApi<Parameters, Response> {
   const range = versions.get(request.key)
   const chosen = request.versions.find(
     ({ version }) => range !== undefined && version >= range.min && version <= range.max,

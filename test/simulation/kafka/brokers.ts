@@ -24,6 +24,8 @@ export const PARTITIONS = 2
 const PORT = 9092
 const REPLICATION_USUAL_MS = 1
 const REPLICATION_WORST_MS = 200
+/** How long a broker is silent before the others take it for dead: longer than any request is on its way. */
+const SESSION_MS = 300
 
 /** A response, or the code of the error that it holds. */
 export type Answer = { readonly value: unknown } | { readonly error: number }
@@ -47,7 +49,7 @@ export class Brokers {
   /** Told when a partition may show more. */
   onChange: () => void = () => undefined
   /** Told when a broker dies, so that its connections do. */
-  onCrash: (broker: number) => void = () => undefined
+  readonly onCrash: ((broker: number) => void)[] = []
   /** How often a batch is refused for want of replicas. */
   readonly #refusals: number
   /** False once the faults are over. */
@@ -93,16 +95,23 @@ export class Brokers {
     const { random } = this.world
     this.world.say(() => `kafka: broker ${broker} dies`)
     this.#downUntilMs.set(broker, this.world.nowMs + random.next() * 1500)
-    for (const partition of this.partitions) if (partition.leader === broker) this.#moveLeader(partition)
+    for (const partition of this.partitions) {
+      if (partition.leader !== broker) continue
+      this.#moveLeader(partition)
+      if (random.chance(0.4)) continue
+      partition.goneFromMs = this.world.nowMs + SESSION_MS
+      partition.leaderlessUntilMs = partition.goneFromMs + random.next() * 1000
+    }
     for (const coordinator of this.#coordinators.values()) {
       if (coordinator.broker === broker) coordinator.move(this.#someone())
     }
-    this.onCrash(broker)
+    for (const work of this.onCrash) work(broker)
   }
 
   #moveLeader(partition: Partition): void {
     const { random } = this.world
     partition.leaderlessUntilMs = this.world.nowMs + (random.chance(0.5) ? 0 : random.next() * 300)
+    partition.goneFromMs = Number.POSITIVE_INFINITY
     const unreplicated = partition.end - partition.highWatermark
     partition.moveTo(this.#someone(), partition.highWatermark + random.below(unreplicated + 1))
     // What the new leader has counts as replicated.

@@ -1,6 +1,7 @@
 /**
  * Coordinator of one transactional id, as Kafka's TransactionCoordinator decides for clients of transaction version 1. Markers are
- * written one partition after the other; until the last one is written, the next transaction waits.
+ * written one partition after the other; until the last one is written, the next transaction waits. A partition that is gone with its
+ * broker for a while gets none.
  */
 import type { World } from '../world.js'
 import { markerBatch } from './batch.js'
@@ -32,6 +33,8 @@ export class Coordinator {
   #partitions = new Set<Partition>()
   #timeoutMs = 60_000
   #startedMs = 0
+  /** Markers that were not written, and where their partitions ended then. */
+  readonly #lost = new Map<Partition, { readonly commit: boolean; readonly end: number }>()
 
   constructor(options: {
     world: World
@@ -49,7 +52,7 @@ export class Coordinator {
   }
 
   get settled(): boolean {
-    return this.#state !== 'ongoing' && !this.#preparing
+    return this.#state !== 'ongoing' && !this.#preparing && this.#lost.size === 0
   }
 
   get #preparing(): boolean {
@@ -86,6 +89,8 @@ export class Coordinator {
       this.#fence()
       return refused(ERROR.concurrentTransactions)
     }
+    // The known limit: a start that is killed before it has looked leaves nothing from which the next one could tell.
+    if (this.#state === 'empty') this.#restore()
     const retried = from.producerId !== -1n && from.epoch === this.#lastEpoch
     if (!retried) {
       this.#lastEpoch = from.producerId === -1n ? -1 : this.#epoch
@@ -155,7 +160,24 @@ export class Coordinator {
   #fence(): void {
     this.#epoch++
     this.#lastEpoch = -1
+    // The known limit: killed while it wrote markers again, and nothing else.
+    const begun = [...this.#partitions].some((partition) => {
+      const from = this.#lost.get(partition)?.end ?? 0
+      return partition.openBatches(this.producerId).some(({ baseOffset }) => baseOffset >= from)
+    })
+    if (!begun) this.#restore()
     this.#prepare(false)
+  }
+
+  /** Writes markers all the same that evert cannot know of. */
+  #restore(): void {
+    for (const [partition, { commit }] of this.#lost) this.#write(partition, commit)
+  }
+
+  #write(partition: Partition, commit: boolean): void {
+    partition.writeMarker(markerBatch(this.producerId, this.#epoch, commit))
+    this.#lost.delete(partition)
+    this.#onMarker()
   }
 
   #prepare(commit: boolean): void {
@@ -173,12 +195,19 @@ export class Coordinator {
     }
     const { random } = this.#world
     this.#world.after(random.delayMs(MARKER_USUAL_MS, MARKER_WORST_MS), () => {
-      const waits = this.#world.nowMs < partition.leaderlessUntilMs || this.#world.nowMs < this.#loadingUntilMs
-      if (!waits) {
-        partition.writeMarker(markerBatch(this.producerId, this.#epoch, commit))
-        this.#onMarker()
-      }
+      const { nowMs } = this.#world
+      const leaderless = nowMs < partition.leaderlessUntilMs
+      const gone = leaderless && nowMs >= partition.goneFromMs
+      const waits = (leaderless && !gone) || nowMs < this.#loadingUntilMs
+      if (!waits && gone) this.#lose(partition, commit)
+      else if (!waits) this.#write(partition, commit)
       this.#mark(waits ? left : left.slice(1), commit)
     })
+  }
+
+  #lose(partition: Partition, commit: boolean): void {
+    if (partition.openBatches(this.producerId).length === 0) return
+    this.#world.say(() => `kafka: no marker in ${partition.topic}/${partition.index}, which is gone`)
+    this.#lost.set(partition, { commit, end: partition.end })
   }
 }

@@ -31,6 +31,8 @@ class BrokerConnection {
   readonly #brokers: Brokers
   readonly #machine: Machine
   readonly broker: number
+  /** Told when it breaks. */
+  onBreak: () => void = () => undefined
   #open = true
   readonly #pending: Request[] = []
   /** What has arrived and is not answered yet: a broker takes one at a time from a connection. */
@@ -46,6 +48,9 @@ class BrokerConnection {
     this.#machine = machine
     this.broker = broker
     machine.onDeath(() => this.break())
+    brokers.onCrash.push((crashed) => {
+      if (crashed === broker) this.break()
+    })
   }
 
   get open(): boolean {
@@ -126,6 +131,7 @@ class BrokerConnection {
     const dice = world.random.next()
     this.#lateMs = dice < 0.3 ? Number.POSITIVE_INFINITY : dice < 0.7 ? 0 : world.random.next() * LATE_MS
     world.say(() => `${this.#machine.name} loses broker ${this.broker} with ${this.#pending.length} requests`)
+    this.#machine.deliverLoss(() => this.onBreak())
     for (const request of this.#pending.splice(0)) {
       request.settled = true
       this.#machine.deliver(() => request.reject(noResponse(code)))
@@ -168,13 +174,10 @@ export class SimulatedCluster extends Cluster {
         })
       }
       connection = new BrokerConnection(this.#brokers, this.#machine, broker)
+      connection.onBreak = () => this.lost()
       this.#connections.set(broker, connection)
     }
     return connection.send(api, parameters)
-  }
-
-  breakConnections(broker: number): void {
-    this.#connections.get(broker)?.break()
   }
 
   override async close(): Promise<void> {

@@ -46,6 +46,8 @@ export class Partition {
   leader: number
   /** Nobody leads before. */
   leaderlessUntilMs = 0
+  /** From here on, until there is a leader again, a coordinator takes it for gone, and its markers for needless. */
+  goneFromMs = Number.POSITIVE_INFINITY
   batches: StoredBatch[] = []
   /** Consumers see what lies before it. */
   highWatermark = 0
