@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process'
 import { silentLogger } from '../src/base/logger.js'
 import { openKafkaLog } from '../src/log/kafka/log.js'
+import type { LogRecord } from '../src/log/log.js'
 import { positionIn } from '../src/log/position-in.js'
 
 export interface Workload {
@@ -15,6 +16,8 @@ export interface Result {
   readonly seconds: number
   readonly cpuUs: number
   readonly rssMB: number
+  /** Rows of something else, which it had to do meanwhile. */
+  readonly otherRows?: number
 }
 
 const SCALE = Number(process.env['BENCH_SCALE'] ?? 1)
@@ -51,7 +54,12 @@ async function output(child: ReturnType<typeof spawn>): Promise<string> {
 }
 
 /** Reads the topic back: a run that is not complete, in order and once is no result. */
-export async function verify(kafka: string, name: string, workload: Workload): Promise<void> {
+export async function verify(
+  kafka: string,
+  name: string,
+  workload: Pick<Workload, 'table' | 'rows'>,
+  onRecord: (record: LogRecord) => void = () => undefined,
+): Promise<void> {
   const [host = '', port = ''] = kafka.split(':')
   const topics = { partitions: 1, replicationFactor: -1, retention: 'forever' } as const
   const log = await openKafkaLog({
@@ -79,17 +87,24 @@ export async function verify(kafka: string, name: string, workload: Workload): P
     if (position <= last) throw new Error(`${topic}: ${position} came after ${last}`)
     last = position
     count++
+    onRecord(record)
   }
   if (count !== workload.rows) throw new Error(`${topic} holds ${count} events instead of ${workload.rows}`)
   await log.deleteTopics([topic, `${name}.message`, `${name}.schema`])
   await log.close()
 }
 
-function median(values: readonly number[]): number {
+export function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0
 }
 
-export function report(workload: Workload, who: string, results: readonly Result[], floor: readonly Result[]): void {
+export function report(
+  workload: Pick<Workload, 'name' | 'rows'>,
+  who: string,
+  results: readonly Result[],
+  floor: readonly Result[],
+  more: readonly (string | number)[] = [],
+): void {
   const rates = results.map(({ seconds }) => workload.rows / seconds)
   const ratio = median(results.map(({ seconds }, run) => (floor[run]?.seconds ?? 0) / seconds))
   const cells = [
@@ -97,9 +112,10 @@ export function report(workload: Workload, who: string, results: readonly Result
     who,
     Math.round(median(rates)).toLocaleString('en'),
     ratio.toFixed(2),
-    median(results.map(({ cpuUs }) => cpuUs / workload.rows)).toFixed(2),
+    median(results.map(({ cpuUs, otherRows = 0 }) => cpuUs / (workload.rows + otherRows))).toFixed(2),
     results[0]?.rssMB === 0 ? '–' : Math.round(Math.max(...results.map(({ rssMB }) => rssMB))),
     `${Math.round(Math.min(...rates)).toLocaleString('en')} to ${Math.round(Math.max(...rates)).toLocaleString('en')}`,
+    ...more,
   ]
   process.stdout.write(`| ${cells.join(' | ')} |\n`)
 }

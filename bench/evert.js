@@ -11,6 +11,7 @@ const { parseLsn } = await import('../dist/event/lsn.js')
 const { EVERT } = await import('../dist/event/formats.js')
 const { DEFAULT_VALUES } = await import('../dist/event/type-kinds.js')
 const { openKafkaLog } = await import('../dist/log/kafka/log.js')
+const { observedBy } = await import('../dist/observer.js')
 const { runPipeline } = await import('../dist/pipeline.js')
 const { connectionOptions } = await import('../dist/postgres/connection-options.js')
 const { tablePatterns } = await import('../dist/postgres/table-patterns.js')
@@ -34,6 +35,8 @@ await runPipeline({
   connection: connectionOptions(url, {}, 'postgres'),
   snapshot: snapshot ? 'initial' : 'none',
   readers: Number(process.env['READERS'] ?? 2),
+  requests: true,
+  newTables: 'backfill',
   onLoss: 'stop',
   openLog: () =>
     openKafkaLog({
@@ -53,17 +56,18 @@ await runPipeline({
   skipsOrigin: () => false,
   logger,
   signal: stop.signal,
-  onStreaming: () => {
-    if (!snapshot) begin()
-  },
-  onCommit: (committed) => {
-    commits++
-    bytes += committed.bytes
-    if (end !== null && committed.endLsn >= end) finish()
-  },
-  onSnapshotStart: begin,
-  onSnapshotRows: () => undefined,
-  onSnapshotComplete: finish,
+  ...observedBy({
+    onStreaming: () => {
+      if (!snapshot) begin()
+    },
+    onCommit: (committed) => {
+      commits++
+      bytes += committed.bytes
+      if (end !== null && committed.endLsn >= end) finish()
+    },
+    onSnapshotStart: begin,
+    onSnapshotComplete: finish,
+  }),
 })
 
 function begin() {

@@ -18,13 +18,19 @@ select g::bigint as k, (g * 7919) % 100000 as i1, g as i2, g::bigint * 1000003 a
   from generate_series(1, 10000) g;
 create index on wide_source (k);
 
-create procedure fill_narrow(total bigint, per int) language plpgsql as $$
+-- At a rate, in rows a second; null for as fast as it can.
+create procedure fill_narrow(total bigint, per int, rate int default null) language plpgsql as $$
+declare
+  began timestamptz := clock_timestamp();
 begin
   for i in 0 .. total / per - 1 loop
     insert into narrow
     select g, (g % 1000000)::int, substr(md5(g::text), 1, 16), '2026-01-01'::timestamptz + g * interval '1.000001 second'
       from generate_series(i * per, i * per + per - 1) g;
     commit;
+    if rate is not null then
+      perform pg_sleep_until(began + (i + 1) * per * interval '1 second' / rate);
+    end if;
   end loop;
 end $$;
 

@@ -1,0 +1,78 @@
+/**
+ * `npm run bench -- latency`: how long after its COMMIT a change is with a read_committed consumer, with `evert run` as it comes: commits are
+ * stamped by the server, arrivals by a consumer (kafkajs) in a process of its own, by the same clock.
+ */
+import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import pg from 'pg'
+import { startCli } from '../test/support/cli.js'
+import { query } from './drain.js'
+
+const SECONDS = Math.max(2, Math.round(20 * Number(process.env['BENCH_SCALE'] ?? 1)))
+/** A broker that has just started is ten times slower. */
+const WARMING_SECONDS = 15
+const CLIENTS = 8
+const LOADS = [
+  { name: 'idle: 5 one-row transactions a second', rate: 5 },
+  { name: '1,000 one-row transactions a second', rate: 1000 },
+] as const
+
+export async function latency(server: string, kafka: string): Promise<void> {
+  process.stdout.write('| load | transactions/s | p50 ms | p95 ms | p99 ms | max ms |\n|---|---|---|---|---|---|\n')
+  for (const load of LOADS) await measure(load, server, kafka)
+}
+
+async function measure({ name, rate }: (typeof LOADS)[number], server: string, kafka: string): Promise<void> {
+  const database = `bench_latency_${rate}`
+  await query(server, `create database ${database}`)
+  const url = server.replace(/[^/]*$/, database)
+  await query(url, readFileSync(new URL('./workloads.sql', import.meta.url), 'utf8'))
+  const evert = startCli(['run', '--source', url, '--log', `kafka://${kafka}`, '--tables', 'public.narrow'])
+  await evert.says('"streaming"')
+  const script = new URL('./latency-consumer.js', import.meta.url).pathname
+  const warming = rate * WARMING_SECONDS
+  const total = warming + rate * SECONDS
+  const consumer = spawn(
+    process.execPath,
+    [script, kafka, `${database}.public.narrow`, String(total), String(warming)],
+    {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    },
+  )
+  const said: string[] = []
+  const ended = new Promise<number | null>((resolve) => consumer.once('close', resolve))
+  const joined = new Promise<void>((resolve) => {
+    consumer.stdout.on('data', (chunk: Buffer) => {
+      said.push(chunk.toString())
+      resolve()
+    })
+  })
+  await joined
+  const seconds = await write(url, { rate, total })
+  if ((await ended) !== 0) throw new Error('the consumer failed')
+  evert.process.kill('SIGTERM')
+  await evert.ended
+  const { p50, p95, p99, max } = JSON.parse(said.join('').split('\n')[1]!) as Record<string, number>
+  const ms = [p50, p95, p99, max].map((us) => (us! / 1000).toFixed(1))
+  process.stdout.write(`| ${[name, Math.round(total / seconds), ...ms].join(' | ')} |\n`)
+}
+
+/** As evenly as timers allow, over several connections. Gives how many seconds it took. */
+async function write(url: string, { rate, total }: { readonly rate: number; readonly total: number }): Promise<number> {
+  const pool = new pg.Pool({ connectionString: url, max: CLIENTS })
+  const startedMs = performance.now()
+  const writing: Promise<unknown>[] = []
+  while (writing.length < total) {
+    const due = Math.min(total, Math.ceil(((performance.now() - startedMs) / 1000) * rate))
+    while (writing.length < due) {
+      const id = writing.length
+      const text = { name: 'insert', text: `insert into narrow values ($1, 1, 'some text', now())`, values: [id] }
+      writing.push(pool.query(text))
+    }
+    await new Promise((resolve) => setTimeout(resolve, 1))
+  }
+  await Promise.all(writing)
+  const seconds = (performance.now() - startedMs) / 1000
+  await pool.end()
+  return seconds
+}
