@@ -6,15 +6,17 @@ import { setFlagsFromString } from 'node:v8'
 
 // As bin/evert.js does.
 setFlagsFromString('--semi-space-growth-factor=1')
-const { createLogger } = await import('../dist/base/logger.js')
-const { parseLsn } = await import('../dist/event/lsn.js')
-const { EVERT } = await import('../dist/event/formats.js')
-const { DEFAULT_VALUES } = await import('../dist/event/type-kinds.js')
-const { openKafkaLog } = await import('../dist/log/kafka/log.js')
-const { observedBy } = await import('../dist/observer.js')
-const { runPipeline } = await import('../dist/pipeline.js')
-const { connectionOptions } = await import('../dist/postgres/connection-options.js')
-const { tablePatterns } = await import('../dist/postgres/table-patterns.js')
+const {
+  connectionOptions,
+  createLogger,
+  DEFAULT_VALUES,
+  envelope,
+  observedBy,
+  openKafkaLog,
+  parseLsn,
+  runPipeline,
+  tablePatterns,
+} = await import('../dist/js/index.js')
 
 const [url = '', kafka = '', slot = '', target = ''] = process.argv.slice(2)
 const [host = '', port = ''] = kafka.split(':')
@@ -51,7 +53,7 @@ await runPipeline({
     }),
   limits: { bytes: Number(process.env['BATCH_BYTES'] ?? 2 << 20), ageMs: Number(process.env['BATCH_AGE'] ?? 0) },
   values: DEFAULT_VALUES,
-  envelope: EVERT,
+  envelope: envelope('evert', { pipeline: slot, database: '', version: '' }),
   largeValues: { omit: false, onSkip: () => undefined },
   skipsOrigin: () => false,
   logger,

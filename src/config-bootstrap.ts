@@ -1,5 +1,5 @@
 /** Options of bootstrapping: snapshots and backfills. They belong to the one list of config.ts. */
-import { z } from 'zod'
+import * as z from 'zod'
 import { text, whole } from './base/option-values.js'
 
 export const BOOTSTRAP_OPTIONS = [

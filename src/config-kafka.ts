@@ -1,5 +1,5 @@
 /** How to speak to the brokers: the part of the configuration that every command with a log has. */
-import { z } from 'zod'
+import * as z from 'zod'
 import { flag, text } from './base/option-values.js'
 
 const KAFKA = ['run', 'status', 'snapshot', 'verify', 'drop', 'tail', 'schema'] as const

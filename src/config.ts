@@ -1,5 +1,5 @@
 /** Configuration: every option, declared once. Values come from flags, EVERT_ variables and a YAML file, in that order. */
-import { z } from 'zod'
+import * as z from 'zod'
 import { BOOTSTRAP_OPTIONS } from './config-bootstrap.js'
 import { KAFKA_OPTIONS } from './config-kafka.js'
 import { address, bytes, duration, flag, retention, share, startingPoint, text, whole } from './base/option-values.js'

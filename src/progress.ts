@@ -1,6 +1,6 @@
 /** Progress: what a pipeline must remember to go on, as small entries that commit in the log together with the events. */
 import { createHash } from 'node:crypto'
-import { z } from 'zod'
+import * as z from 'zod'
 import { EvertError } from './base/errors.js'
 import { type EndLsn, formatLsn, type Lsn, parseLsn } from './event/lsn.js'
 import type { Relation, RelationDescription } from './event/relation.js'

@@ -1,5 +1,5 @@
 /** Option values: from text, or a YAML value, to what the program uses. */
-import { z } from 'zod'
+import * as z from 'zod'
 
 export const text = z.coerce.string().min(1)
 export const flag = z.union([

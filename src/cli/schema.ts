@@ -1,6 +1,6 @@
 /** evert schema: the shapes that a table had, and a JSON Schema of its events. */
 import pico from 'picocolors'
-import { z } from 'zod'
+import * as z from 'zod'
 import { EvertError } from '../base/errors.js'
 import { nearest } from '../base/nearest.js'
 import { FORMATS } from '../event/envelope.js'

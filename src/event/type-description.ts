@@ -1,5 +1,5 @@
 /** Type description: what a type that is not built in is made of, as the catalog says. Plain data: progress and the schema topic keep it. */
-import { z } from 'zod'
+import * as z from 'zod'
 
 const attribute = z.object({ name: z.string(), typeOid: z.number() })
 

@@ -36,7 +36,7 @@ async function load(compression: Compression): Promise<Codec> {
   const bits = COMPRESSION_BITS[compression]
   if (compression === 'none') return { bits, compress: (bytes) => bytes, decompress: (bytes) => bytes }
   // The client library costs a good part of a second to load: the embedded log without compression does without it.
-  const { compressionsAlgorithms } = await import('@platformatic/kafka')
+  const { compressionsAlgorithms } = await import('./codecs.js')
   const algorithm = compressionsAlgorithms[compression]
   if (!algorithm.available) return loadZstd(bits)
   return {

@@ -1,5 +1,5 @@
 /** Backfill state: what was asked for, and how far it is; it commits in the log with the rows that it tells of. */
-import { z } from 'zod'
+import * as z from 'zod'
 
 const name = z.object({ schema: z.string(), table: z.string() })
 

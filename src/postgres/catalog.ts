@@ -1,5 +1,5 @@
 /** Catalog: the published tables as the server describes them now. The stream describes them as they were. */
-import { z } from 'zod'
+import * as z from 'zod'
 import { EvertError } from '../base/errors.js'
 import type { Relation, RelationDescription, ReplicaIdentity } from '../event/relation.js'
 import { typeDescriptions } from '../event/type-description.js'

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { assert } from '../base/assert.js'
 
-/** Two folders up, from src/ as from dist/. */
+/** Two folders up, from a folder of src/ as from dist/js/. */
 const FOLDER = fileURLToPath(new URL('../../sql/', import.meta.url))
 const files = new Map<string, string>()
 

@@ -2,7 +2,7 @@
  * Remembered topics: how far each topic was written, kept in the pipeline's progress, so that a start can tell whether the cluster still
  * has all of it. An unclean election of a leader cuts a partition short without a word; a topic that somebody deleted comes back empty.
  */
-import { z } from 'zod'
+import * as z from 'zod'
 import { EvertError } from '../../base/errors.js'
 import type { Progress } from '../log.js'
 import type { Cluster } from './cluster.js'
