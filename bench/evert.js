@@ -59,8 +59,8 @@ await runPipeline({
   logger,
   signal: stop.signal,
   ...observedBy({
-    onStreaming: () => {
-      if (!snapshot) begin()
+    onState: (state) => {
+      if (state === 'streaming' && !snapshot) begin()
     },
     onCommit: (committed) => {
       commits++

@@ -43,8 +43,10 @@ export async function runPipeline(options: PipelineOptions): Promise<void> {
   }
   while (!signal.aborted) {
     try {
+      options.onState('starting', null)
       await attempt({ ...options, onCommit, onSnapshotComplete }, { fenced, loss, onWorking })
     } catch (error) {
+      options.onState(signal.aborted ? 'stopped' : 'retrying', null)
       if (signal.aborted) return
       if (error !== fenced && error instanceof EvertError && error.code === 'LOG_FENCED') {
         logger.warn({ code: error.code }, `${error.message}; standing by for it`)
@@ -84,7 +86,11 @@ async function attempt(
   options: PipelineOptions,
   { onWorking, ...found }: Pick<AttemptOptions, 'fenced' | 'loss'> & { readonly onWorking: () => void },
 ): Promise<void> {
-  const started = await startAttempt({ ...options, ...found, onStandby: onWorking })
+  const onStandby = (): void => {
+    onWorking()
+    options.onState('standby', null)
+  }
+  const started = await startAttempt({ ...options, ...found, onStandby })
   onWorking()
   try {
     await publish(started, options)
@@ -93,6 +99,7 @@ async function attempt(
     throw error
   }
   await started.close()
+  options.onState('stopped', null)
 }
 
 async function publish(started: Attempt, options: PipelineOptions): Promise<void> {
@@ -122,9 +129,10 @@ async function publish(started: Attempt, options: PipelineOptions): Promise<void
     // Changes before the snapshot's LSN come first, so that no row travels back in time; a new slot has none.
     if (progress.state.endLsn < snapshot.lsn) await bridge({ ...common, until: snapshot.lsn })
     if (signal.aborted) return
+    options.onState('snapshot', progress.state.endLsn)
     await publishSnapshot(started, snapshot, options)
   }
   logger.info({ from: formatLsn(progress.state.endLsn) }, 'streaming')
-  options.onStreaming()
+  options.onState('streaming', progress.state.endLsn)
   await fillBeside(backfill, started, options, (until) => bridge({ ...common, signal: until }))
 }

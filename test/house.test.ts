@@ -14,7 +14,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   postgres: ['base', 'event'],
   log: ['base', 'event'],
   views: ['base', 'event', 'log/log.ts'],
-  server: ['base', 'event', 'postgres', 'log', 'views'],
+  server: ['base', 'event', 'postgres', 'log', 'views', 'observer.ts'],
   'config.ts': ['base', 'config-bootstrap.ts', 'config-kafka.ts'],
   'config-bootstrap.ts': ['base'],
   'config-kafka.ts': ['base'],

@@ -19,7 +19,9 @@ export function createLogger(options: { readonly level: LogLevel; readonly forma
   const pretty = options.format === 'pretty' || (options.format === 'auto' && process.stderr.isTTY)
   const settings = { level: options.level, base: null, timestamp: pino.stdTimeFunctions.isoTime }
   if (!pretty) return pino(settings, pino.destination({ dest: 2, sync: true }))
-  return pino(settings, { write: (line: string) => void process.stderr.write(prettyLine(line)) })
+  // Where a progress bar is, it gives way, and is drawn again below.
+  const start = process.stderr.isTTY ? '\r\x1b[2K' : ''
+  return pino(settings, { write: (line: string) => void process.stderr.write(`${start}${prettyLine(line)}`) })
 }
 
 const COLOURS: Readonly<Record<number, (text: string) => string>> = {

@@ -151,7 +151,7 @@ function startBridge({ config, logger, openLog, name, url }: Play): Bridge {
     logger: { ...logger, error: logger.error.bind(logger), warn: logger.warn.bind(logger), info() {}, debug() {} },
     signal: stop.signal,
     ...observedBy({
-      onStreaming,
+      onState: (state) => void (state === 'streaming' && onStreaming()),
       onCommit: (committed) => {
         endLsn = committed.endLsn
         look()

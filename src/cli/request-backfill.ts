@@ -4,7 +4,7 @@ import { EvertError } from '../base/errors.js'
 import type { Logger } from '../base/logger.js'
 import type { Log } from '../log/log.js'
 import { notificationEnds, notificationsFrom } from '../notifications.js'
-import type { BackfillNews, BackfillRequest } from '../postgres/backfill-state.js'
+import { type BackfillNews, type BackfillRequest, objectionTo } from '../postgres/backfill-state.js'
 import { connect } from '../postgres/connection.js'
 import { inspectSlot } from '../postgres/slot.js'
 import { sql } from '../postgres/sql.js'
@@ -50,6 +50,9 @@ export const requestBackfill: RunCommand = async ({ config, logger, signal }) =>
           maxRowsPerSecond: config['max-rows-per-second'] ?? null,
         }
       : { do: control, ...common }
+  const objection = objectionTo(request)
+  if (objection !== null)
+    throw new EvertError('OPTION_INVALID', { message: `evert run would not understand the request: ${objection}` })
   const log = (await logOpener(config, { logger, create: false })?.()) ?? null
   try {
     await sendRequest(request, { names, log, json: config.json === true, logger, signal })
@@ -97,15 +100,23 @@ export async function sendRequest(
     const { jobs } = readBackfills(names.name, await log.readProgress({ name: names.name, signal }))
     progress.onBackfills(jobs.filter((job) => job.id === id))
   }
-  for await (const news of newsOf(log, names.name, { from, id, look, signal })) {
-    progress.onBackfills([])
-    if (request.do !== 'snapshot' && news.kind !== over && news.kind !== 'backfill-refused') continue
-    say(json, news)
-    if (news.kind === 'backfill-refused') {
-      refused.push(news.table === undefined ? news.reason : `${news.schema}.${news.table}: ${news.reason}`)
-      if (news.table === undefined) break
+  try {
+    for await (const news of newsOf(log, names.name, { from, id, look, signal })) {
+      progress.onBackfills([])
+      if (request.do !== 'snapshot' && news.kind !== over && news.kind !== 'backfill-refused') continue
+      say(json, news)
+      if (news.kind === 'backfill-refused') {
+        refused.push(news.table === undefined ? news.reason : `${news.schema}.${news.table}: ${news.reason}`)
+        if (news.table === undefined) break
+      }
+      if (news.kind === over) break
+      if (news.kind === 'backfill-cancelled') {
+        refused.push('it was cancelled')
+        break
+      }
     }
-    if (news.kind === over || news.kind === 'backfill-cancelled') break
+  } finally {
+    progress.onBackfills([])
   }
   if (refused.length > 0)
     throw new EvertError('BACKFILL_REFUSED', { message: `backfill "${id}": ${refused.join('; ')}` })

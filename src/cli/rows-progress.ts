@@ -32,27 +32,27 @@ export class RowsProgress {
     if (!process.stderr.isTTY) return
     this.#bar = new SingleBar({
       stream: process.stderr,
-      format: `${this.#what} {bar} {value} of about {total} rows, {duration_formatted}, {eta_formatted} left  {table}`,
-      clearOnComplete: true,
+      format: `${this.#what} {bar} {value}${estimatedRows === 0 ? '' : ' of about {total}'} rows{left}  {table}`,
+      linewrap: null,
     })
-    this.#bar.start(Math.max(estimatedRows, rows), rows, { table: '' })
+    this.#bar.start(Math.max(estimatedRows, rows), rows, { table: '', left: '' })
   }
 
   /** `more` stands in the line, too. */
   at({ rows, estimatedRows }: Rows, table: string, more: object): void {
-    if (this.#bar !== null) {
-      if (rows > this.#bar.getTotal()) this.#bar.setTotal(rows)
-      this.#bar.update(rows, { table })
-      return
-    }
     const nowMs = performance.now()
-    if (nowMs - this.#lastLineMs < LINE_EVERY_MS) return
-    this.#lastLineMs = nowMs
     const rowsASecond = Math.round(((rows - this.#rowsBefore) / (nowMs - this.#startedMs)) * 1000)
     const secondsLeft = estimatedRows > rows && rowsASecond > 0 ? Math.ceil((estimatedRows - rows) / rowsASecond) : null
+    if (this.#bar !== null) {
+      if (rows > this.#bar.getTotal()) this.#bar.setTotal(rows)
+      return this.#bar.update(rows, { table, left: secondsLeft === null ? '' : `, ${secondsLeft} s left` })
+    }
+    if (nowMs - this.#lastLineMs < LINE_EVERY_MS) return
+    this.#lastLineMs = nowMs
     this.#logger.info({ rows, estimatedRows, rowsASecond, secondsLeft, table, ...more }, `${this.#what} goes on`)
   }
 
+  /** However it ended: a bar that is not stopped keeps the process alive. */
   end(): void {
     this.#bar?.stop()
     this.#bar = null

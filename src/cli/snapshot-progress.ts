@@ -1,16 +1,22 @@
 /** What a snapshot will cost, and how far it is. */
 import type { Logger } from '../base/logger.js'
+import type { PipelineObserver } from '../observer.js'
 import { type PublishedTable, qualifiedName } from '../postgres/catalog.js'
 import type { SnapshotObserver } from '../postgres/snapshot.js'
 import { RowsProgress } from './rows-progress.js'
 
-export function snapshotProgress(logger: Logger): SnapshotObserver {
+/** `end` is for whoever does not tell of a state; `onState` for a pipeline. */
+export function snapshotProgress(
+  logger: Logger,
+): SnapshotObserver & Pick<PipelineObserver, 'onState'> & { readonly end: () => void } {
   const progress = new RowsProgress('snapshot', logger)
   const done = new Map<PublishedTable, number>()
+  let sum = 0
   let estimatedRows = 0
   return {
     onSnapshotStart({ tables, cost }, slot) {
       done.clear()
+      sum = 0
       estimatedRows = cost.rows
       const { bytes, seconds, walBytes } = cost
       const estimate = { estimatedRows, bytes, estimatedSeconds: seconds, estimatedWalBytes: walBytes }
@@ -24,11 +30,15 @@ export function snapshotProgress(logger: Logger): SnapshotObserver {
       progress.begin({ rows: 0, estimatedRows })
     },
     onSnapshotRows(table, { rows, bytes }) {
+      sum += rows - (done.get(table) ?? 0)
       done.set(table, rows)
-      const sum = [...done.values()].reduce((total, count) => total + count, 0)
       const ofTable = { tableRows: rows, tableBytes: Math.round(bytes), ofTableBytes: table.bytes }
       progress.at({ rows: sum, estimatedRows }, qualifiedName(table.relation), ofTable)
     },
     onSnapshotComplete: () => progress.end(),
+    onState(state) {
+      if (state !== 'snapshot') progress.end()
+    },
+    end: () => progress.end(),
   }
 }

@@ -27,6 +27,7 @@ export const snapshot: RunCommand = async ({ config, logger, signal }) => {
   }
   const where = conditions(config.where ?? '')
   const log = (await logOpener(config, { logger, create: false })?.()) ?? null
+  const progress = snapshotProgress(logger)
   try {
     const to = destination(into, { pipeline: names.name, format: config.format ?? 'evert', log, signal })
     const done = await bootstrap({
@@ -43,7 +44,7 @@ export const snapshot: RunCommand = async ({ config, logger, signal }) => {
       log,
       logger,
       signal,
-      ...snapshotProgress(logger),
+      ...progress,
     })
     await to.complete()
     const rows = done.tables.reduce((sum, table) => sum + table.rows, 0)
@@ -51,6 +52,7 @@ export const snapshot: RunCommand = async ({ config, logger, signal }) => {
     if (into !== '-')
       process.stdout.write(config.json === true ? `${JSON.stringify({ into, ...done })}\n` : readable(into, done))
   } finally {
+    progress.end()
     await log?.close()
   }
 }

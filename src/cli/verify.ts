@@ -14,6 +14,7 @@ import { snapshotProgress } from './snapshot-progress.js'
 export const verifyCommand: RunCommand = async ({ config, logger, signal }) => {
   const names = pipelineNames(config)
   const log = await requireLog(config, { logger, create: false })()
+  const progress = snapshotProgress(logger)
   try {
     const found = await verify({
       ...names,
@@ -25,26 +26,21 @@ export const verifyCommand: RunCommand = async ({ config, logger, signal }) => {
       log,
       logger,
       signal,
-      ...snapshotProgress(logger),
+      ...progress,
     })
     process.stdout.write(config.json === true ? `${JSON.stringify(found)}\n` : readable(found))
     const different = found.tables.filter(({ verdict }) => verdict === 'different')
     if (different.length === 0) return
     if (config.repair === true) {
-      const tables = different.map(({ schema, table }) => `${quoteIdentifier(schema)}.${quoteIdentifier(table)}`).join()
       const id = `repair ${new Date().toISOString()}`
-      const request = {
-        do: 'snapshot',
-        pipeline: names.name,
-        id,
-        tables,
-        columns: null,
-        maxRowsPerSecond: null,
-      } as const
-      await sendRequest(request, { names, log, json: config.json === true, logger, signal }).catch((error: unknown) => {
-        if (!(error instanceof EvertError) || error.code !== 'BACKFILL_REFUSED') throw error
-        logger.error({ code: error.code }, error.message)
-      })
+      for (const [part, tables] of tableLists(different).entries()) {
+        const asked = { pipeline: names.name, id: `${id} ${part}`, tables, columns: null, maxRowsPerSecond: null }
+        const to = { names, log, json: config.json === true, logger, signal }
+        await sendRequest({ do: 'snapshot', ...asked }, to).catch((error: unknown) => {
+          if (!(error instanceof EvertError) || error.code !== 'BACKFILL_REFUSED') throw error
+          logger.error({ code: error.code }, error.message)
+        })
+      }
     }
     throw new EvertError('LOG_DIFFERS', {
       message: `the log of pipeline "${names.name}" differs from ${different.map(nameOf).join(', ')} at ${found.lsn}`,
@@ -54,8 +50,24 @@ export const verifyCommand: RunCommand = async ({ config, logger, signal }) => {
           : '--repair publishes the rows of these tables again; please report how it came to this',
     })
   } finally {
+    progress.end()
     await log.close()
   }
+}
+
+/** What a request takes is less than 2,000 characters. */
+const LIST_LENGTH = 1500
+
+/** Lists of tables, as --tables takes them. */
+export function tableLists(tables: readonly Pick<TableVerdict, 'schema' | 'table'>[]): string[] {
+  const lists: string[] = []
+  for (const { schema, table } of tables) {
+    const name = `${quoteIdentifier(schema)}.${quoteIdentifier(table)}`
+    const last = lists.at(-1)
+    if (last === undefined || last.length + name.length > LIST_LENGTH) lists.push(name)
+    else lists[lists.length - 1] = `${last},${name}`
+  }
+  return lists
 }
 
 const nameOf = ({ schema, table }: TableVerdict): string => `${schema}.${table}`

@@ -84,6 +84,14 @@ export function parseRequest(content: Buffer): BackfillRequest | null {
   }
 }
 
+/** What a pipeline would not understand in it, or null. */
+export function objectionTo(asked: BackfillRequest): string | null {
+  const { error } = request.safeParse(asked)
+  return error === undefined
+    ? null
+    : error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; ')
+}
+
 /** What becomes of a backfill, for machines. */
 export type BackfillNews =
   | { readonly kind: 'backfill-started'; readonly id: string; readonly tables: number }

@@ -84,6 +84,7 @@ export class Backfill implements Bystander {
   /** Before the stream is read. */
   static async open(options: BackfillOptions): Promise<Backfill> {
     const { visibility, nextXid, standby } = await askVisibility(options.now)
+    options.onBackfills(options.state.jobs)
     return new Backfill(options, new Unseen(visibility, nextXid), standby)
   }
 

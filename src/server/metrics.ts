@@ -1,6 +1,7 @@
 /** Metrics of one evert run, in Prometheus' text format. Never a value of a row: labels are names of schemas and tables. */
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client'
 import type { EndLsn } from '../event/lsn.js'
+import { type PipelineState, STATES } from '../observer.js'
 import type { BackfillJob } from '../postgres/backfill-state.js'
 import type { PublishedTable } from '../postgres/catalog.js'
 import type { SnapshotObserver } from '../postgres/snapshot.js'
@@ -11,6 +12,7 @@ const TABLE = ['schema', 'table'] as const
 export interface Metrics extends SnapshotObserver {
   readonly registry: Registry
   readonly onCommit: (committed: { readonly records: number; readonly bytes: number; readonly endLsn: EndLsn }) => void
+  readonly onState: (state: PipelineState, endLsn: EndLsn | null) => void
   readonly onBackfills: (jobs: readonly BackfillJob[]) => void
 }
 
@@ -35,7 +37,21 @@ export function pipelineMetrics(pipeline: string): Metrics {
     'evert_end_lsn',
     'Where the log ends, as a number of bytes of WAL: every change before it is in the log.',
   )
-  const committedAt = gauge('evert_last_commit_timestamp_seconds', 'When the last log transaction was committed.')
+  const committedAt = gauge(
+    'evert_last_commit_timestamp_seconds',
+    'When this process committed its last log transaction; not there before the first.',
+  )
+  for (const unknown of [endLsn, committedAt]) unknown.remove()
+  const states = new Gauge({
+    name: 'evert_state',
+    help: `1 for what the process does, 0 for the others: ${STATES.join(', ')}.`,
+    labelNames: ['state'] as const,
+    registers,
+  })
+  const attempts = counter(
+    'evert_attempts_total',
+    'How often it was begun to take the slot and read the progress: the first start, and again after each error.',
+  )
   const snapshot = gauge('evert_snapshot_running', '1 while a snapshot is read into the live topics.')
   const snapshotRows = byTable('evert_snapshot_rows', 'Rows of the table that the snapshot has read.')
   const snapshotEstimate = byTable('evert_snapshot_estimated_rows', "Rows of the table, by the planner's statistics.")
@@ -53,6 +69,15 @@ export function pipelineMetrics(pipeline: string): Metrics {
   const backfillEstimate = byTable('evert_backfill_estimated_rows', "Rows of that table, by the planner's statistics.")
   return {
     registry,
+    onState(state, end) {
+      for (const one of STATES) states.set({ state: one }, one === state ? 1 : 0)
+      if (state === 'starting') attempts.inc()
+      if (end !== null) endLsn.set(Number(end))
+      if (state === 'snapshot' || state === 'streaming') return
+      // Somebody else may finish them.
+      snapshot.set(0)
+      this.onBackfills([])
+    },
     onCommit(committed) {
       records.inc(committed.records)
       bytes.inc(committed.bytes)
@@ -80,7 +105,8 @@ export function pipelineMetrics(pipeline: string): Metrics {
       tablesLeft.set(jobs.reduce((sum, { tables }) => sum + tables.length, 0))
       backfillRows.reset()
       backfillEstimate.reset()
-      for (const { tables, rows, estimatedRows } of jobs) {
+      // Of two of the same table, the one under way comes first.
+      for (const { tables, rows, estimatedRows } of jobs.toReversed()) {
         const [table] = tables
         if (table === undefined || estimatedRows === null) continue
         backfillRows.set(table, rows)

@@ -19,18 +19,37 @@ export interface Listening {
   close(): void
 }
 
+/** What is answered within it is the same text: however often it is asked for, it is made once. */
+const TEXT_MS = 100
+/** Of whoever asks and does not read. */
+const SILENCE_MS = 10_000
+const MOST_CONNECTIONS = 20
+
 /** Listens until it is closed. Error: LISTEN_FAILED. */
 export async function listen({ pipeline, host, port, logger }: ListenOptions): Promise<Listening> {
   const metrics = pipelineMetrics(pipeline)
+  let text: Promise<string> | null = null
+  let madeMs = 0
+  const metricsText = (): Promise<string> => {
+    const nowMs = performance.now()
+    if (text === null || nowMs - madeMs > TEXT_MS) {
+      madeMs = nowMs
+      text = metrics.registry.metrics()
+    }
+    return text
+  }
   const server = createServer((request, response) => {
     const [path] = (request.url ?? '').split('?')
     if (path !== '/metrics') return answer(response, 404, 'there is /metrics here, and nothing else\n')
     if (request.method !== 'GET' && request.method !== 'HEAD') return answer(response, 405, 'GET /metrics\n')
-    metrics.registry.metrics().then(
-      (text) => answer(response, 200, text, metrics.registry.contentType),
+    metricsText().then(
+      (said) => answer(response, 200, said, metrics.registry.contentType),
       (error: Error) => answer(response, 500, `${error.message}\n`),
     )
   })
+  server.maxConnections = MOST_CONNECTIONS
+  server.maxRequestsPerSocket = 1
+  server.setTimeout(SILENCE_MS)
   await bound(server, { host, port })
   server.on('error', (error) => logger.warn({}, `the HTTP server: ${error.message}`))
   const { address, port: taken } = server.address() as AddressInfo
@@ -53,5 +72,5 @@ async function bound(server: Server, { host, port }: Pick<ListenOptions, 'host' 
 }
 
 function answer(response: ServerResponse, status: number, text: string, type = 'text/plain; charset=utf-8'): void {
-  response.writeHead(status, { 'content-type': type }).end(text)
+  response.writeHead(status, { 'content-type': type, connection: 'close' }).end(text)
 }

@@ -44,6 +44,27 @@ it('does not guess where nothing comes, or more than was thought', () => {
   expect(said).toMatchObject([{ secondsLeft: null }, { secondsLeft: null }])
 })
 
+it('says it with a bar on a terminal, which does not outlive what it was of', () => {
+  const { isTTY } = process.stderr
+  const write = jest.spyOn(process.stderr, 'write').mockReturnValue(true)
+  process.stderr.isTTY = true
+  try {
+    const progress = new RowsProgress('snapshot', logger)
+    progress.begin({ rows: 0, estimatedRows: 10 })
+    progress.at({ rows: 5, estimatedRows: 10 }, 'item', {})
+    progress.end()
+    const backfill = backfillProgress(logger)
+    const job = { ...newJob({ id: 'one' }), tables: [{ schema: 'public', table: 'a' }], rows: 1, estimatedRows: 2 }
+    backfill.onBackfills([job])
+    expect(jest.getTimerCount()).toBe(1)
+    backfill.onState('retrying', null)
+    expect(jest.getTimerCount()).toBe(0)
+  } finally {
+    process.stderr.isTTY = isTTY
+    write.mockRestore()
+  }
+})
+
 it('a live backfill is told of table by table, and not while it is paused', () => {
   const progress = backfillProgress(logger)
   const job = { ...newJob({ id: 'one' }), tables: ['a', 'b'].map((table) => ({ schema: 'public', table })) }

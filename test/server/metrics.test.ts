@@ -57,7 +57,11 @@ it('metrics tell of the log, the snapshot and a live backfill, and of no row', a
     [`evert_snapshot_estimated_rows{${item}}`]: ROWS,
     [`evert_snapshot_bytes{${item}}`]: samples.get(`evert_snapshot_table_bytes{${item}}`),
     evert_snapshot_running: 0,
+    'evert_state{state="streaming"}': 1,
+    'evert_state{state="snapshot"}': 0,
+    evert_attempts_total: 1,
   })
+  expect(samples.get('evert_end_lsn')).toBeGreaterThan(0)
   expect(samples.get(`evert_snapshot_table_bytes{${item}}`)).toBeGreaterThan(ROWS * 10)
 
   // A backfill that is held back is seen under way.
@@ -72,9 +76,10 @@ it('metrics tell of the log, the snapshot and a live backfill, and of no row', a
     [`evert_backfill_estimated_rows{${item}}`]: ROWS,
   })
   await runCli(['snapshot', ...common, '--control', 'cancel', '--id', 'slow'])
-  await asking.ended
-  const after = samplesOf(await scrape())
-  expect(after.get('evert_backfills')).toBe(0)
+  // Whoever waits for the rows must not take them for published.
+  expect(await asking.ended).toMatchObject({ code: 1, stderr: expect.stringContaining('it was cancelled') })
+  let after = samplesOf(await scrape())
+  while (after.get('evert_backfills') !== 0) after = samplesOf(await scrape())
   expect(after.has(`evert_backfill_rows{${item}}`)).toBe(false)
 
   expect((await fetch(`${address}/`)).status).toBe(404)

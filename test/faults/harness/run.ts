@@ -63,6 +63,9 @@ export class Run {
     this.broken.catch(() => undefined)
   }
 
+  /** What for, for whoever asks why there is no end. */
+  waits = 'for nothing yet'
+
   get topics(): string[] {
     return TABLES.map((table) => `${this.name}.public.${table}`)
   }
@@ -83,7 +86,14 @@ export class Run {
   /** In milliseconds. */
   async recovered(): Promise<number> {
     if (this.#recovered === null) this.recovering()
-    return (await this.#recovered) ?? 0
+    return await this.#waiting('for a change to become visible', this.#recovered ?? Promise.resolve(0))
+  }
+
+  async #waiting<T>(what: string, work: Promise<T>): Promise<T> {
+    this.waits = what
+    const result = await work
+    this.waits = `no longer ${what}`
+    return result
   }
 
   async stopTail(): Promise<void> {
@@ -161,19 +171,23 @@ export class Run {
 
   /** How long a fault lasts. */
   async last(ms: number): Promise<void> {
-    await delay(ms)
+    await this.#waiting(`${ms} ms, as long as the fault lasts`, delay(ms))
   }
 
   async written(transactions = SOME_TRANSACTIONS): Promise<void> {
     const { ledger } = this.writer
     const wanted = ledger.transactions.length + transactions
-    while (ledger.transactions.length < wanted) await delay(20)
+    const enough = async (): Promise<void> => {
+      while (ledger.transactions.length < wanted) await delay(20)
+    }
+    await this.#waiting('for transactions to be written', enough())
   }
 
   /** The slot is confirmed only when the log has everything before. */
   async caughtUp(): Promise<void> {
     const { stage, name } = this
     const [mark] = await stage.query(name, `select pg_logical_emit_message(true, 'test', 'end')::text as lsn`)
+    this.waits = 'for the slot to be confirmed'
     const confirmed = `select 1 from pg_replication_slots where slot_name = '${name}' and confirmed_flush_lsn >= '${mark?.['lsn'] ?? ''}'`
     while ((await stage.query(name, confirmed)).length === 0) await delay(50)
   }
@@ -190,7 +204,7 @@ export async function perform(stage: Stage, scenario: Scenario, seed: number): P
   try {
     return await Promise.race([follow(run, scenario, seed), run.broken, deadline])
   } catch (error) {
-    throw new Error(`${scenario.name}, seed ${seed}: ${run.stderr()}`, { cause: error })
+    throw new Error(`${scenario.name}, seed ${seed}, waits ${run.waits}: ${run.stderr()}`, { cause: error })
   } finally {
     late.abort()
     await run.stopTail()
