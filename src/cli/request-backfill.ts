@@ -4,7 +4,7 @@ import { EvertError } from '../base/errors.js'
 import type { Logger } from '../base/logger.js'
 import type { Log } from '../log/log.js'
 import { notificationEnds, notificationsFrom } from '../notifications.js'
-import { type BackfillNews, type BackfillRequest, objectionTo } from '../postgres/backfill-state.js'
+import { type BackfillJob, type BackfillNews, type BackfillRequest, objectionTo } from '../postgres/backfill-state.js'
 import { connect } from '../postgres/connection.js'
 import { inspectSlot } from '../postgres/slot.js'
 import { sql } from '../postgres/sql.js'
@@ -75,6 +75,10 @@ export async function sendRequest(
 ): Promise<void> {
   const { names, log, json, logger, signal } = to
   const { id } = request
+  const jobs = async (): Promise<BackfillJob[]> =>
+    log === null ? [] : readBackfills(names.name, await log.readProgress({ name: names.name, signal })).jobs
+  if (request.do === 'snapshot' && (await jobs()).some((job) => job.id === id))
+    throw new EvertError('BACKFILL_REFUSED', { message: `a backfill "${id}" is there already`, hint: 'another --id' })
   const from = log === null ? null : await notificationEnds(log, names.name)
   const connection = await connect(names.connection, { kind: 'ordinary', signal })
   try {
@@ -96,10 +100,7 @@ export async function sendRequest(
   const over = OVER[request.do]
   const refused: string[] = []
   const progress = backfillProgress(logger)
-  const look = async (): Promise<void> => {
-    const { jobs } = readBackfills(names.name, await log.readProgress({ name: names.name, signal }))
-    progress.onBackfills(jobs.filter((job) => job.id === id))
-  }
+  const look = async (): Promise<void> => progress.onBackfills((await jobs()).filter((job) => job.id === id))
   try {
     for await (const news of newsOf(log, names.name, { from, id, look, signal })) {
       progress.onBackfills([])

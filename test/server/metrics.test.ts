@@ -75,6 +75,8 @@ it('metrics tell of the log, the snapshot and a live backfill, and of no row', a
     evert_backfill_tables_left: 1,
     [`evert_backfill_estimated_rows{${item}}`]: ROWS,
   })
+  const again = await runCli(['snapshot', ...common, ...asked])
+  expect(again).toMatchObject({ code: 1, stderr: expect.stringContaining('a backfill \\"slow\\" is there already') })
   await runCli(['snapshot', ...common, '--control', 'cancel', '--id', 'slow'])
   // Whoever waits for the rows must not take them for published.
   expect(await asking.ended).toMatchObject({ code: 1, stderr: expect.stringContaining('it was cancelled') })
