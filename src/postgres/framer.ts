@@ -5,6 +5,8 @@ import { EvertError } from '../base/errors.js'
 export type OnMessage = (tag: number, bytes: Buffer, start: number, end: number) => void
 
 const BUFFER_BYTES = 1024 * 1024
+/** One that has grown a little, while somebody rested, is not worth two new ones each time. */
+const KEPT_BYTES = 2 * BUFFER_BYTES
 /** Never offer the socket less room than this: small reads cost a system call each. */
 const FREE_BYTES = 64 * 1024
 /** Postgres' own limit of one message (PQ_LARGE_MESSAGE_LIMIT, MaxAllocSize). */
@@ -27,7 +29,7 @@ export class Framer {
     const pending = this.#write - this.#read
     if (pending === 0) {
       this.#read = this.#write = 0
-      if (this.#buffer.length > BUFFER_BYTES) this.#buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES)
+      if (this.#buffer.length > KEPT_BYTES) this.#buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES)
     }
     const wanted = pending >= 5 && !this.#held ? Math.max(this.#messageBytes() - pending, FREE_BYTES) : FREE_BYTES
     if (this.#buffer.length - this.#write < wanted) this.#makeRoom(pending, wanted)

@@ -136,8 +136,8 @@ export async function openKafkaLog(options: KafkaOptions, connect = (): Cluster 
     async offsetAt({ topic, partition, position, signal }) {
       const offsets = await offsetsOf(cluster, topic, partition)
       const firstRecordAtOrAfter = async (from: bigint): Promise<LogRecord | null> => {
-        for await (const record of readPartition(cluster, { topic, partition, from, until: offsets.end, signal }))
-          return record
+        const request = { topic, partition, from, until: offsets.end, maxBytes: ONE_BATCH, signal }
+        for await (const record of readPartition(cluster, request)) return record
         return null
       }
       return await offsetAt({ ...offsets, position, firstRecordAtOrAfter })
@@ -149,6 +149,9 @@ export async function openKafkaLog(options: KafkaOptions, connect = (): Cluster 
   }
   return log
 }
+
+/** Whatever is asked for, a broker sends at least one. */
+const ONE_BATCH = 1
 
 /** A stop that comes while a log transaction is at hand lets it come to its end, if the brokers let it. */
 const GRACE_MS = 5000

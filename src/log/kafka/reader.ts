@@ -7,7 +7,7 @@ import type { FetchResult } from './protocol.js'
 import { fetch, listOffsets } from './requests.js'
 
 const MAX_WAIT_MS = 500
-/** The broker sends at least one batch, however large. */
+/** Of a fetch; the broker sends at least one batch, however large. */
 const MAX_BYTES = 4 * 1024 * 1024
 const READ_COMMITTED = 1
 const CONSUMER = -1
@@ -63,7 +63,7 @@ async function atLeader<T>(
 /** Errors: TOPIC_MISSING, LOG_PROTOCOL, LOG_UNAVAILABLE. */
 export async function* readPartition(
   cluster: Cluster,
-  options: ReadOptions,
+  options: ReadOptions & { readonly maxBytes?: number },
 ): AsyncGenerator<LogRecord, void, undefined> {
   const { topic, partition, until, signal } = options
   if ((await cluster.partitions(topic)) === null) throw missing(topic)
@@ -99,10 +99,10 @@ export async function* readPartition(
 /** Null where the offset is out of range. */
 async function fetchOnce(
   cluster: Cluster,
-  { topic, partition, until, signal }: ReadOptions,
+  { topic, partition, until, signal, maxBytes = MAX_BYTES }: ReadOptions & { readonly maxBytes?: number },
   offset: bigint,
 ): Promise<FetchResult | null> {
-  const request = { topic, partition, offset, maxWaitMs: until === undefined ? MAX_WAIT_MS : 0, maxBytes: MAX_BYTES }
+  const request = { topic, partition, offset, maxWaitMs: until === undefined ? MAX_WAIT_MS : 0, maxBytes }
   return await atLeader(
     cluster,
     topic,
