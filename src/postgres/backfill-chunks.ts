@@ -15,6 +15,7 @@ import type { Tuple } from '../event/tuple.js'
 import { type Subject, unwritable } from './backfill-subject.js'
 import { type BackfillTable, type BackfillTableOptions, NextBoundary, relationShape } from './backfill-table.js'
 import {
+  CHUNK_BYTES,
   type Chunk,
   type ChunkKey,
   type ChunkReader,
@@ -39,8 +40,10 @@ export interface ChunkedTableOptions extends BackfillTableOptions {
 
 /** Chunks that are read and wait for the stream. */
 const WAITING_CHUNKS = 2
-const CHUNK_BYTES = 512 * 1024
 const AGAIN_MS = 100
+/** After five seconds, and then once a minute. */
+const WAITS_BEFORE_WARNING = 50
+const WAITS_A_WARNING = 600
 const ASK_MS = 100
 /** Before the LSN that the stream has come to, and behind everything before: the last byte is that of a message, this one is nobody's. */
 const BYTES_BEFORE = 2n
@@ -198,8 +201,17 @@ export class ChunkedTable implements BackfillTable {
     await opened
   }
 
+  #warnOfEarlier(): void {
+    const xids = [...this.#earlier].slice(0, 5)
+    const hint = 'select pid, xact_start, query from pg_stat_activity where backend_xid is not null order by 2'
+    this.#options.logger.warn(
+      { transactions: this.#earlier.size, xids, hint },
+      'the backfill waits for transactions that began before it, prepared ones too',
+    )
+  }
+
   async #read(signal: AbortSignal): Promise<void> {
-    const { clock, logger, job, jobs, subject } = this.#options
+    const { clock, job, jobs, subject } = this.#options
     const { table, key, shape } = subject
     const reader = await this.#options.openReader()
     const behind = (): readonly string[] | null =>
@@ -210,14 +222,17 @@ export class ChunkedTable implements BackfillTable {
     for (let final = false; !final;) {
       const startedMs = clock.elapsedMs()
       rows = Math.min(rows, Math.ceil(job.maxRowsPerSecond ?? MOST_ROWS))
-      const chunk = await reader.read({ table, key, after, rows, bytes: CHUNK_BYTES })
+      const waiting = this.#earlier.size > 0
+      const chunk = await reader.read({ table, key, after, rows: waiting ? 0 : rows, bytes: CHUNK_BYTES })
       if (chunk.shape !== shape) return await clock.delay(AGAIN_MS, signal)
       for (const xid of this.#earlier) if (chunk.visibility.sees(xid)) this.#earlier.delete(xid)
-      if (this.#earlier.size > 0) {
+      if (waiting) {
+        chunk.release()
         // Something of theirs may be in the log already, and nobody knows which keys.
-        if (++waits % 50 === 0)
-          logger.info({ transactions: this.#earlier.size }, 'the backfill waits for transactions that began before it')
-        await clock.delay(AGAIN_MS, signal)
+        if (this.#earlier.size > 0) {
+          if (waits++ % WAITS_A_WARNING === WAITS_BEFORE_WARNING) this.#warnOfEarlier()
+          await clock.delay(AGAIN_MS, signal)
+        }
         continue
       }
       const { count } = chunk.rows
@@ -226,7 +241,7 @@ export class ChunkedTable implements BackfillTable {
       this.#options.ask()
       if (count > 0) after = chunk.keyOf(count - 1).values
       final = chunk.final
-      rows = nextRows(rows, count, readMs)
+      rows = nextRows(rows, count, readMs, chunk.rowBytes)
       const restMs = job.maxRowsPerSecond === null ? 0 : (count / job.maxRowsPerSecond) * 1000
       if (restMs > readMs) await clock.delay(restMs - readMs, signal)
       while (this.#chunks.length >= (final ? 1 : WAITING_CHUNKS) && jobs.isCurrent(job) && !signal.aborted)

@@ -14,7 +14,7 @@ import { askCatalog, publishedNames, type Subject, subjectOf } from './backfill-
 import { type BackfillTable, TRIES } from './backfill-table.js'
 import { WholeTable } from './backfill-whole.js'
 import type { Bystander, Parts } from './changes.js'
-import { type ChunkReader, openReader } from './chunk-reader.js'
+import { ChunkReader } from './chunk-reader.js'
 import type { Connection } from './connection.js'
 import type { ConnectionOptions } from './connection-options.js'
 import type { BatchLimits } from './batch.js'
@@ -249,7 +249,7 @@ export class Backfill implements Bystander {
       subject: { ...subject, key },
       touched: this.sink,
       unseen: this.#unseen,
-      openReader: async () => (this.#reader ??= await openReader(options.connection, signal)),
+      openReader: async () => (this.#reader ??= await ChunkReader.open(options.connection, signal)),
     })
   }
 }

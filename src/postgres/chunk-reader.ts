@@ -38,6 +38,8 @@ export interface Chunk {
   readonly keyOf: (row: number) => { columns: string[]; values: string[] }
   /** True where no more rows are behind it. */
   readonly final: boolean
+  /** Of a row that was read, on average. */
+  readonly rowBytes: number
   readonly visibility: Visibility
   /** Whatever the chunk's snapshot sees was committed before it. */
   readonly lsn: Lsn
@@ -133,16 +135,26 @@ function grownBytes(from: Uint8Array, least: number): Uint8Array<ArrayBuffer> {
   return grown
 }
 
+/** Rows that are too many for a chunk are read to the end up to this; what is more is cheaper to break off, with a new connection. */
+const UNNEEDED_BYTES = 4 * 1024 * 1024
+
 export class ChunkReader {
-  readonly #socket: CopySocket
-  readonly #copy: CopyRows
+  readonly #to: ConnectionOptions
   readonly #signal: AbortSignal
   readonly #spare: KeptRows[] = []
+  #socket: CopySocket
+  #copy: CopyRows
 
-  constructor(socket: CopySocket, connection: Connection, signal: AbortSignal) {
-    this.#socket = socket
-    this.#copy = new CopyRows(socket, connection)
+  private constructor(to: ConnectionOptions, signal: AbortSignal, opened: Opened) {
+    this.#to = to
     this.#signal = signal
+    this.#socket = opened.socket
+    this.#copy = opened.copy
+  }
+
+  /** With a connection of its own. */
+  static async open(to: ConnectionOptions, signal: AbortSignal): Promise<ChunkReader> {
+    return new ChunkReader(to, signal, await connected(to, signal))
   }
 
   /** Errors: those of a query; the reader is then unusable. */
@@ -155,12 +167,17 @@ export class ChunkReader {
     const rows = this.#spare.pop() ?? new KeptRows(columns.length)
     rows.clear(columns.length)
     let read = 0
-    await this.#run(statementOf(request), table, columns.length, (row) => {
+    let unneeded = 0
+    const onRow = (row: Tuple): void => {
       // What comes behind a row that was left out is left out too.
-      const room = rows.count === 0 || rows.bytes + row.size <= request.bytes
-      if (room && rows.count === read) rows.add(row)
+      const room = rows.count === read && (rows.count === 0 || rows.bytes + row.size <= request.bytes)
+      if (room) rows.add(row)
+      else unneeded += row.size
       read++
-    })
+    }
+    const enough = (): boolean => unneeded > UNNEEDED_BYTES
+    await this.#run(statementOf(request), { table, columns: columns.length, onRow, enough })
+    if (enough()) await this.#reconnect()
     const [end = ''] = await this.#texts(`commit; ${copied(sql('wal-written'))}`, table)
     const lsn = parseLsn(end)
     assert(lsn !== null, 'the server did not say where its WAL ends')
@@ -172,6 +189,7 @@ export class ChunkReader {
       rows,
       keyOf: (row) => ({ columns: [...key.columns], values: rows.valuesOf(row, places) }),
       final,
+      rowBytes: (rows.bytes + unneeded) / Math.max(read, 1),
       visibility,
       lsn,
       // A megabyte for every chunk, dropped, is collected late.
@@ -188,17 +206,44 @@ export class ChunkReader {
   /** The values of queries that give one each. */
   async #texts(statements: string, table: PublishedTable): Promise<string[]> {
     const texts: string[] = []
-    await this.#run(statements, table, 1, (row) => {
+    const onRow = (row: Tuple): void => {
       texts.push(row.bytes.toString('utf8', row.start[0], row.end[0]))
-    })
+    }
+    await this.#run(statements, { table, columns: 1, onRow, enough: () => false })
     return texts
   }
 
-  async #run(statement: string, table: PublishedTable, columns: number, onRow: (row: Tuple) => void): Promise<void> {
-    const request = { statement, columns, table: qualifiedName(table.relation), onRow, full: () => false }
-    for await (const _ of this.#copy.copy(request, this.#signal));
+  /** To its end, or until that is enough: the connection is of no use then. */
+  async #run(statement: string, { table, enough, ...rest }: RunRequest): Promise<void> {
+    const request = { statement, ...rest, table: qualifiedName(table.relation), full: enough }
+    for await (const _ of this.#copy.copy(request, this.#signal)) break
     this.#signal.throwIfAborted()
   }
+
+  async #reconnect(): Promise<void> {
+    this.#socket.destroy()
+    const { socket, copy } = await connected(this.#to, this.#signal)
+    this.#socket = socket
+    this.#copy = copy
+  }
+}
+
+interface RunRequest {
+  readonly table: PublishedTable
+  readonly columns: number
+  readonly onRow: (row: Tuple) => void
+  readonly enough: () => boolean
+}
+
+interface Opened {
+  readonly socket: CopySocket
+  readonly copy: CopyRows
+}
+
+async function connected(to: ConnectionOptions, signal: AbortSignal): Promise<Opened> {
+  const socket = new CopySocket()
+  const connection = await connect(to, { kind: 'ordinary', signal, rawSocket: () => socket.plain })
+  return { socket, copy: new CopyRows(socket, connection) }
 }
 
 /**
@@ -232,22 +277,18 @@ export async function chunkKey(connection: Connection, relation: Relation): Prom
   return same ? { columns, operators } : { columns: own, operators: own.map(() => null) }
 }
 
-/** With a connection of its own. */
-export async function openReader(to: ConnectionOptions, signal: AbortSignal): Promise<ChunkReader> {
-  const socket = new CopySocket()
-  const connection = await connect(to, { kind: 'ordinary', signal, rawSocket: () => socket.plain })
-  return new ChunkReader(socket, connection, signal)
-}
-
 export const FIRST_ROWS = 500
 export const MOST_ROWS = 10_000
+/** What is kept of a chunk at most, where that is more than one row. */
+export const CHUNK_BYTES = 512 * 1024
 /** What a chunk should take to read, about. */
 const CHUNK_MS = 100
 
-/** Chunks that take about the same time, whatever a row is. */
-export function nextRows(rows: number, read: number, ms: number): number {
-  if (read < rows) return Math.max(read, 1)
-  return Math.min(Math.max(Math.round(rows * Math.min(CHUNK_MS / Math.max(ms, 1), 2)), 1), MOST_ROWS)
+/** Chunks that take about the same time and have room, whatever a row is: after so many that were kept, of so many bytes. */
+export function nextRows(rows: number, kept: number, ms: number, rowBytes: number): number {
+  if (kept < rows) return Math.max(kept, 1)
+  const inTime = Math.round(rows * Math.min(CHUNK_MS / Math.max(ms, 1), 2))
+  return Math.max(Math.min(inTime, Math.floor(CHUNK_BYTES / Math.max(rowBytes, 1)), MOST_ROWS), 1)
 }
 
 /**

@@ -19,6 +19,8 @@ interface Link {
 
 export class Proxy {
   readonly port: number
+  /** Bytes that came from the server. */
+  served = 0
   readonly #server: net.Server
   readonly #links = new Set<Link>()
   #weather: Weather = {}
@@ -73,6 +75,7 @@ export class Proxy {
     let broken = false
     try {
       for await (const chunk of from as AsyncIterable<Buffer>) {
+        if (from === link.server) this.served += chunk.length
         if (this.#weather.swallow === true) link.dead = true
         if (link.dead) continue
         if (from === link.client && this.#resets > 0 && chunk.length > 1) {
