@@ -3,7 +3,7 @@
 -- Generated columns are in the stream only from Postgres 18 on, and there only when the publication says so.
 -- `blocks` is the length of its longest heap, null where something of it is not in a heap.
 -- `obstacle` is what keeps the role from reading all rows: no right on the schema, none on the table, or row-level security.
--- Run by: init, run. Variables: publication. Oldest Postgres: 14.
+-- Run by: init, run. Variables: publication, oid (of one table, or 0 for all of them). Oldest Postgres: 14.
 select c.oid, p.schemaname as schema, p.tablename as table, c.relkind, c.relreplident,
        to_jsonb(p) ->> 'rowfilter' as row_filter,
        size.estimated_rows, size.bytes, size.heap_bytes, size.blocks,
@@ -40,5 +40,5 @@ select c.oid, p.schemaname as schema, p.tablename as table, c.relkind, c.relrepl
          from (select c.oid where c.relkind = 'r' union select relid from pg_partition_tree(c.oid) where isleaf) leaf
          join pg_class stored on stored.oid = leaf.oid
          left join pg_am method on method.oid = stored.relam) size
- where p.pubname = :'publication'
+ where p.pubname = :'publication' and :'oid'::oid in (0, c.oid)
  order by 2, 3

@@ -33,7 +33,10 @@ export async function askCatalog<T>(
     return await ask(catalog)
   } catch (error) {
     if (sqlState(error) !== '55P03') throw error
-    throw new EvertError('SNAPSHOT_OVERTAKEN', { message: 'somebody has a published table for himself', cause: error })
+    const holders = await catalog.query(sql('exclusive-locks')).catch(() => [])
+    const held = holders.map((row) => `${row['table'] ?? '?'} (pid ${row['pid'] ?? '?'})`).join(', ')
+    const message = `somebody has a table for himself: ${held === '' ? 'nobody any more' : held}`
+    throw new EvertError('SNAPSHOT_OVERTAKEN', { message, cause: error })
   } finally {
     signal.removeEventListener('abort', abandon)
     await catalog.close().catch(() => undefined)
@@ -67,7 +70,7 @@ export async function subjectOf(
   if (oid === undefined) return 'it is not published, or --tables leaves it out'
   // First: what is altered from here on, the first chunk notices.
   const [version] = await catalog.query(sql('table-shape', { table: String(oid) }))
-  const table = (await publishedTables(catalog, publication)).find(({ relation }) => relation.oid === oid)
+  const [table] = await publishedTables(catalog, publication, oid)
   if (table === undefined) return 'it is not published any more'
   if (table.obstacle !== null) return `the role may not read all rows of ${qualifiedName(table.relation)}`
   const missing = columns.find((column) => !table.relation.columns.some(({ name }) => name === column))

@@ -35,8 +35,9 @@ const columns = z
 const obstacle = z.enum(['schema', 'table', 'rows']).nullable()
 type Obstacle = 'schema' | 'table' | 'rows'
 
-export async function publishedTables(connection: Connection, publication: string): Promise<PublishedTable[]> {
-  const rows = await connection.query(sql('published-tables', { publication }))
+/** All of them, or the one of an OID: the sizes of thousands take seconds. */
+export async function publishedTables(connection: Connection, publication: string, oid = 0): Promise<PublishedTable[]> {
+  const rows = await connection.query(sql('published-tables', { publication, oid: String(oid) }))
   return rows.map((row) => ({
     relation: {
       oid: Number(row['oid']),
