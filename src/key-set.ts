@@ -1,12 +1,15 @@
 /** Key set: keys of rows on which the log and a table differ, on disk, so that memory does not grow with them. */
 import { createHash } from 'node:crypto'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, statfsSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { open, type RootDatabase } from 'lmdb'
+import { unwritable } from './spill-file.js'
 
 /** Keys are added in transactions of this many. */
 const KEYS_AT_ONCE = 5000
+/** LMDB maps its file before the room for it is there, and where that never comes, the process dies without a word. */
+const LEAST_ROOM_BYTES = 64 * 1024 ** 2
 
 interface Entry {
   readonly id: Buffer
@@ -14,18 +17,25 @@ interface Entry {
 }
 
 export class KeySet {
-  readonly #folder = mkdtempSync(join(tmpdir(), 'evert-keys-'))
+  readonly #folder: string
   readonly #database: RootDatabase<Buffer, Buffer>
   #added: Entry[] = []
 
+  /** Error: OUTPUT_FAILED. */
   constructor() {
-    this.#database = open<Buffer, Buffer>({
-      path: this.#folder,
-      noSubdir: false,
-      encoding: 'binary',
-      keyEncoding: 'binary',
-      noSync: true, // it does not outlive the process
-    })
+    try {
+      requireRoom()
+      this.#folder = mkdtempSync(join(tmpdir(), 'evert-keys-'))
+      this.#database = open<Buffer, Buffer>({
+        path: this.#folder,
+        noSubdir: false,
+        encoding: 'binary',
+        keyEncoding: 'binary',
+        noSync: true, // it does not outlive the process
+      })
+    } catch (error) {
+      throw unwritable(error)
+    }
   }
 
   add(table: number, key: Buffer): void {
@@ -53,10 +63,20 @@ export class KeySet {
     if (this.#added.length === 0) return
     const added = this.#added
     this.#added = []
-    this.#database.transactionSync(() => {
-      for (const { id, value } of added) this.#database.putSync(id, value)
-    })
+    try {
+      requireRoom()
+      this.#database.transactionSync(() => {
+        for (const { id, value } of added) this.#database.putSync(id, value)
+      })
+    } catch (error) {
+      throw unwritable(error)
+    }
   }
+}
+
+function requireRoom(): void {
+  const { bavail, bsize } = statfsSync(tmpdir())
+  if (bavail * bsize < LEAST_ROOM_BYTES) throw new Error(`less than ${LEAST_ROOM_BYTES} bytes are free`)
 }
 
 /** A key may be longer than LMDB takes: its digest stands for it. */

@@ -2,9 +2,6 @@
  * Row digests: what two sides say the rows of tables are, by key, on disk, so that memory does not grow with the tables. Entries go into one
  * of many files by the key's hash; then each pair of files is compared on its own, in parts where it is large.
  */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { setImmediate as breathe } from 'node:timers/promises'
 import { membersOf } from './event/members.js'
 import { SpillFile } from './spill-file.js'
@@ -48,7 +45,7 @@ const PARTS = 16
 /** A key with more events than a bucket should have stays in one, however often that is split. */
 const SPLITS = 4
 const COLUMN_BYTES = 12
-const KIND = { row: 0, partial: 1, gone: 2, truncate: 3, later: 4, laterTruncate: 5 } as const
+const KIND = { row: 0, partial: 1, gone: 2, later: 3 } as const
 
 type Buckets = Readonly<Record<Side, readonly SpillFile[]>>
 type Counts = Omit<Comparison, 'table'>
@@ -60,15 +57,16 @@ interface CompareTo {
 }
 
 export class RowDigests {
-  readonly #folder = mkdtempSync(join(tmpdir(), 'evert-digests-'))
   readonly #buckets: Buckets
   readonly #bucketBytes: number
-  /** Of all buckets that were ever opened. */
-  #opened = 0
   /** The entry that is being written: an object for each would cost more than all the rest. */
   #entry = Buffer.alloc(4096)
   /** By name. */
   readonly #names = new Map<string, number>()
+  /** By partition, the place of the last one: the rows before it are gone. */
+  readonly #truncates = new Map<string, string>()
+  /** Partitions in which the log goes on with one. */
+  readonly #laterTruncates = new Set<string>()
 
   /** Of about so many rows and bytes of them. One bucket for 50,000 rows keeps each of them small. */
   constructor(
@@ -79,7 +77,7 @@ export class RowDigests {
     // Of a table that was never analyzed only the bytes are known.
     const rows = Math.max(of.rows, of.bytes / 200) * share
     const count = Math.min(Math.max(Math.ceil(rows / 50_000), 16), 128)
-    this.#buckets = { log: this.#open(count), table: this.#open(count) }
+    this.#buckets = { log: opened(count), table: opened(count) }
   }
 
   /** A row as the JSON object at `start` of the bytes says it. A partial one leaves the other columns as they were. */
@@ -100,9 +98,10 @@ export class RowDigests {
     this.#end(entry, this.#begin(entry, KIND.gone))
   }
 
-  /** Every row of a table that came before in that partition is gone. */
+  /** Every row of a table that came before in that partition of the log is gone. */
   truncate(entry: Omit<RowEntry, 'key'>): void {
-    this.#toAll(entry, KIND.truncate)
+    const { partition, place } = this.#placeOf(entry)
+    if (place > (this.#truncates.get(partition) ?? '')) this.#truncates.set(partition, place)
   }
 
   /** The log goes on with that key: of what it had before, compaction may have left nothing. */
@@ -112,7 +111,7 @@ export class RowDigests {
 
   /** The log goes on with a truncate, and an earlier one may be gone. */
   laterTruncate(entry: Omit<RowEntry, 'key'>): void {
-    this.#toAll(entry, KIND.laterTruncate)
+    this.#laterTruncates.add(this.#placeOf(entry).partition)
   }
 
   /** Tells of every difference, and gives the counts of each table. */
@@ -129,11 +128,6 @@ export class RowDigests {
 
   close(): void {
     for (const bucket of [...this.#buckets.log, ...this.#buckets.table]) bucket.close()
-    rmSync(this.#folder, { recursive: true, force: true })
-  }
-
-  #open(count: number): SpillFile[] {
-    return Array.from({ length: count }, () => new SpillFile(join(this.#folder, String(this.#opened++))))
   }
 
   async #compareBuckets(buckets: Buckets, to: CompareTo, split: number): Promise<void> {
@@ -156,19 +150,16 @@ export class RowDigests {
 
   /** By another hash of the key, which the first one says nothing about. */
   #split(bucket: SpillFile, split: number): SpillFile[] {
-    const parts = this.#open(PARTS)
+    const parts = opened(PARTS)
     for (const bytes of bucket.entries()) {
-      const { kind, keyEnd } = decode(bytes)
-      const [, second] = hash(bytes, KEY_START, keyEnd)
-      const part = parts[(second >>> (4 * split)) % PARTS]!
-      const all = kind === KIND.truncate || kind === KIND.laterTruncate
-      for (const to of all ? parts : [part]) to.append(bytes, bytes.length)
+      const [, second] = hash(bytes, KEY_START, decode(bytes).keyEnd)
+      parts[(second >>> (4 * split)) % PARTS]!.append(bytes, bytes.length)
     }
     return parts
   }
 
   #compareBucket(log: SpillFile, table: SpillFile, { onDifference, countsOf }: CompareTo): void {
-    const { held, later, truncated } = this.#fold(log)
+    const { held, later } = this.#fold(log)
     for (const id of held.keys()) countsOf(tableIn(id)).logRows++
     for (const bytes of table.entries()) {
       const { id, keyEnd } = decode(bytes)
@@ -193,30 +184,22 @@ export class RowDigests {
       }
     }
     for (const [id, found] of held) {
-      if (later.has(id) || truncated.has(partitionIn(id, found))) countsOf(tableIn(id)).notCompared++
+      if (later.has(id) || this.#laterTruncates.has(partitionIn(id, found))) countsOf(tableIn(id)).notCompared++
       else onDifference({ ...rowIn(id), kind: 'extra', position: positionIn(found), columns: [] })
     }
   }
 
-  /** The rows that the entries of a bucket leave, by id; the keys and partitions that the log goes on with. */
-  #fold(bucket: SpillFile): {
-    readonly held: Map<string, string>
-    readonly later: ReadonlySet<string>
-    readonly truncated: ReadonlySet<string>
-  } {
+  /** The rows that the entries of a bucket leave, by id; the keys that the log goes on with. */
+  #fold(bucket: SpillFile): { readonly held: Map<string, string>; readonly later: ReadonlySet<string> } {
     const held = new Map<string, string>()
     const later = new Set<string>()
-    const truncated = new Set<string>()
     for (const bytes of bucket.entries()) {
       const { kind, id, keyEnd } = decode(bytes)
       const row = bytes.toString('latin1', keyEnd)
-      if (kind === KIND.truncate) {
-        const partition = partitionIn(id, row)
-        for (const [other, found] of held) if (partitionIn(other, found) === partition) held.delete(other)
-      } else if (kind === KIND.later) {
+      if (kind === KIND.later) {
         later.add(id)
-      } else if (kind === KIND.laterTruncate) {
-        truncated.add(partitionIn(id, row))
+      } else if (this.#truncates.size > 0 && placeIn(row) < (this.#truncates.get(partitionIn(id, row)) ?? '')) {
+        continue
       } else if (kind === KIND.gone) {
         held.delete(id)
       } else {
@@ -224,7 +207,7 @@ export class RowDigests {
         held.set(id, before === undefined ? row : row + onlyIn(before, columnsIn(row)))
       }
     }
-    return { held, later, truncated }
+    return { held, later }
   }
 
   /** Writes what an entry begins with, and gives where its columns come. */
@@ -248,10 +231,11 @@ export class RowDigests {
     buckets[first % buckets.length]!.append(this.#entry, length)
   }
 
-  #toAll(entry: Omit<RowEntry, 'key'>, kind: number): void {
-    const length = this.#begin({ ...entry, key: EMPTY }, kind)
-    this.#entry.writeUInt32LE(length, 0)
-    for (const bucket of this.#buckets[entry.side]) bucket.append(this.#entry, length)
+  #placeOf(entry: Omit<RowEntry, 'key'>): { readonly partition: string; readonly place: string } {
+    const length = this.#begin({ ...entry, key: EMPTY }, KIND.row)
+    const { id, keyEnd } = decode(this.#entry)
+    const row = this.#entry.toString('latin1', keyEnd, length)
+    return { partition: partitionIn(id, row), place: placeIn(row) }
   }
 
   /** Room for so many bytes of the entry. */
@@ -265,6 +249,10 @@ export class RowDigests {
     this.#names.set(name, known)
     return known
   }
+}
+
+function opened(count: number): SpillFile[] {
+  return Array.from({ length: count }, () => new SpillFile())
 }
 
 const EMPTY = Buffer.alloc(0)
@@ -300,8 +288,13 @@ function partitionIn(id: string, row: string): string {
   return id.slice(0, 2) + row.slice(0, 2)
 }
 
+/** Its position, in characters that are ordered as positions are. */
+function placeIn(row: string): string {
+  return row.slice(2, PLACE_BYTES)
+}
+
 function positionIn(row: string): string {
-  const digits = Buffer.from(row.slice(2, PLACE_BYTES), 'latin1').toString('hex')
+  const digits = Buffer.from(placeIn(row), 'latin1').toString('hex')
   return `${digits.slice(0, 16)}-${digits.slice(16)}`
 }
 

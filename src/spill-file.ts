@@ -1,21 +1,30 @@
 /** Spill file: entries that would not fit into memory, in a temporary file; each begins with its length, 32 bits. */
-import { closeSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
+import { closeSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { EvertError } from './base/errors.js'
 
 const BUFFER_BYTES = 32 * 1024
 const CHUNK_BYTES = 256 * 1024
 
+let opened = 0
+
 export class SpillFile {
-  readonly #path: string
   readonly #file: number
   readonly #buffer = Buffer.alloc(BUFFER_BYTES)
   #used = 0
   #written = 0
 
-  constructor(path: string) {
-    this.#path = path
-    this.#file = openSync(path, 'w+')
+  /** Error: OUTPUT_FAILED. */
+  constructor() {
+    const path = join(tmpdir(), `evert-${process.pid}-${opened++}`)
+    try {
+      this.#file = openSync(path, 'wx+', 0o600)
+      // From here on only this process has it: however that ends, nothing stays.
+      unlinkSync(path)
+    } catch (error) {
+      throw unwritable(error)
+    }
   }
 
   get bytes(): number {
@@ -54,7 +63,6 @@ export class SpillFile {
 
   close(): void {
     closeSync(this.#file)
-    rmSync(this.#path)
   }
 
   #flush(): void {
@@ -66,12 +74,17 @@ export class SpillFile {
     try {
       for (let at = 0; at < bytes.length;) at += writeSync(this.#file, bytes, at)
     } catch (error) {
-      throw new EvertError('OUTPUT_FAILED', {
-        message: `the temporary folder "${tmpdir()}" cannot be written: ${(error as Error).message}`,
-        hint: 'make room there, or let TMPDIR be another folder; evert verify can compare a part: --sample, --tables',
-        cause: error,
-      })
+      throw unwritable(error)
     }
     this.#written += bytes.length
   }
+}
+
+/** OUTPUT_FAILED of the temporary folder. */
+export function unwritable(error: unknown): EvertError {
+  return new EvertError('OUTPUT_FAILED', {
+    message: `the temporary folder "${tmpdir()}" cannot be written: ${(error as Error).message}`,
+    hint: 'make room there, or let TMPDIR be another folder; evert verify can compare a part: --sample, --tables',
+    cause: error,
+  })
 }

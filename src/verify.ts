@@ -79,12 +79,12 @@ async function run(asked: VerifyOptions, closers: Closers): Promise<Verification
   options.onSnapshotComplete()
   await passed(options, log, { connection, lsn })
   const position = firstPosition(lsn)
-  const repeated = new Map<number, Difference[]>()
+  const repeated = reader.tables.map(() => ({ count: 0, first: [] as Difference[] }))
   const on: OnEvent = {
     repeated: (table, { key }, at) => {
-      const found = repeated.get(table) ?? []
-      repeated.set(table, found)
-      found.push({ kind: 'repeated', key: key?.toString() ?? null, position: at, columns: [] })
+      const found = repeated[table]!
+      if (found.count++ >= SHOWN) return
+      found.first.push({ kind: 'repeated', key: key?.toString() ?? null, position: at, columns: [] })
     },
     foreign: () => {
       throw notOfFormat(options.envelope.name)
@@ -102,13 +102,13 @@ async function verdicts(
   tables: readonly PublishedTable[],
   found: {
     readonly digests: RowDigests
-    readonly repeated: ReadonlyMap<number, readonly Difference[]>
+    readonly repeated: readonly { readonly count: number; readonly first: readonly Difference[] }[]
     readonly signal: AbortSignal
   },
 ): Promise<TableVerdict[]> {
   const { digests, repeated, signal } = found
-  const counts = tables.map((_, table) => repeated.get(table)?.length ?? 0)
-  const first = tables.map((_, table) => [...(repeated.get(table) ?? [])])
+  const counts = repeated.map(({ count }) => count)
+  const first = repeated.map((of) => [...of.first])
   const comparisons = await digests.compare(({ table, columns, kind, key, position }) => {
     if (kind === 'unknown') return // counted as not compared
     counts[table]!++

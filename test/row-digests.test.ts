@@ -25,15 +25,18 @@ it.each([undefined, 200])('what differs is what differs in memory, in buckets of
     fc.asyncProperty(fc.array(event, { maxLength: 200 }), rows, async (events, tables) => {
       const digests = new RowDigests({ rows: 0, bytes: 0 }, bucketBytes === undefined ? {} : { bucketBytes })
       const log = new Map<string, Row>()
+      const positions = new Map<string, string>()
+      let position = ''
       const write = (side: 'log' | 'table', of: string, value: Row, partial: boolean): void => {
         const [number, name = ''] = of.split(' ')
         const bytes = Buffer.from(JSON.stringify(value))
-        const position = side === 'log' ? '0000000000000001-0000000a' : ''
-        const entry = { side, table: Number(number), partition: partition(name), position, key: Buffer.from(name) }
+        const at = side === 'log' ? position : ''
+        const entry = { side, table: Number(number), partition: partition(name), position: at, key: Buffer.from(name) }
         digests.row(entry, bytes, 0, partial)
       }
-      for (const one of events) {
-        const common = { side: 'log', table: one.table, position: '' } as const
+      for (const [i, one] of events.entries()) {
+        position = `00000000000000ff-${i.toString(16).padStart(8, '0')}`
+        const common = { side: 'log', table: one.table, position } as const
         if (one.kind === 'truncate') {
           for (const each of [0, 1]) digests.truncate({ ...common, partition: each })
           for (const id of log.keys()) if (id.startsWith(`${one.table} `)) log.delete(id)
@@ -45,12 +48,13 @@ it.each([undefined, 200])('what differs is what differs in memory, in buckets of
           log.delete(of)
         } else {
           write('log', of, one.row, one.partial)
+          positions.set(of, position)
           log.set(of, one.partial ? { ...log.get(of), ...one.row } : one.row)
         }
       }
       for (const [of, value] of Object.entries(tables)) write('table', of, value, false)
       const found: string[] = []
-      await digests.compare((difference) => found.push(said(difference)), signal)
+      await digests.compare((difference) => found.push(said(difference, positions)), signal)
       digests.close()
       expect(found.toSorted()).toEqual(expected(log, tables).toSorted())
     }),
@@ -58,8 +62,26 @@ it.each([undefined, 200])('what differs is what differs in memory, in buckets of
   )
 })
 
-function said({ kind, table: of, key: name, position, columns }: Difference): string {
-  expect(position).toBe(kind === 'missing' ? null : '0000000000000001-0000000a')
+it('as many truncates as one likes cost nothing', async () => {
+  const digests = new RowDigests({ rows: 0, bytes: 0 }, { bucketBytes: 1024 })
+  const common = { side: 'log', table: 0, partition: 0 } as const
+  const bytes = Buffer.from('{"a":1}')
+  for (let i = 0; i < 100_000; i++) {
+    const position = `${i.toString(16).padStart(16, '0')}-00000001`
+    if (i % 1000 === 0) digests.row({ ...common, position, key: Buffer.from(`{"id":${i}}`) }, bytes, 0, false)
+    else digests.truncate({ ...common, position })
+  }
+  const found: Difference[] = []
+  await digests.compare((difference) => found.push(difference), signal)
+  digests.close()
+  expect(found).toEqual([])
+})
+
+function said(
+  { kind, table: of, key: name, position, columns }: Difference,
+  positions: ReadonlyMap<string, string>,
+): string {
+  expect(position).toBe(kind === 'missing' ? null : positions.get(`${of} ${name.toString()}`))
   return `${kind} ${of} ${name.toString()} ${columns.length}`
 }
 

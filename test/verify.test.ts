@@ -166,7 +166,7 @@ describe('what is planted in a copy of a log', () => {
     await running.ended
   })
 
-  it('of another format is said to be so', async () => {
+  it('of another format is said to be so, and a temporary folder that is none', async () => {
     await database.query('create table item (id int primary key); insert into item values (1)')
     const running = await daemon()
     for (const format of ['plain', 'cloudevents']) {
@@ -177,6 +177,8 @@ describe('what is planted in a copy of a log', () => {
         stderr: expect.stringContaining('LOG_PROTOCOL'),
       })
     }
+    const nowhere = await runCli(['verify', ...common('log')], { TMPDIR: '/nonexistent' })
+    expect(nowhere).toMatchObject({ code: 1, stderr: expect.stringContaining('OUTPUT_FAILED') })
     running.process.kill('SIGTERM')
     await running.ended
   })

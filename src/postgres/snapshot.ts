@@ -288,6 +288,15 @@ function overtaken(cause?: unknown): EvertError {
 /** Keys of other columns are of a shape that the table had before: whether their rows are gone cannot be told by them. */
 function isKeyOf({ relation, keyColumns }: CompiledTable, key: Buffer): boolean {
   const names = keyColumns.map((column) => relation.columns[column]?.name)
-  const found = Object.keys(JSON.parse(key.toString()) as object)
+  const found = namesIn(key)
   return found.length === names.length && found.every((name) => names.includes(name))
+}
+
+/** Of a record that is not ours there may be anything. */
+function namesIn(key: Buffer): string[] {
+  try {
+    return Object.keys(JSON.parse(key.toString()) as object)
+  } catch {
+    return []
+  }
 }
