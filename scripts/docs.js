@@ -79,12 +79,11 @@ ${rows.join('\n')}
 }
 
 async function metricsPage() {
-  const metrics = (await pipelineMetrics('').registry.getMetricsAsJSON()).filter(({ name }) =>
-    name.startsWith('evert_'),
-  )
+  const { registry } = pipelineMetrics('')
+  const metrics = (await registry.getMetricsAsJSON()).filter(({ name }) => name.startsWith('evert_'))
+  const labelsOf = (name) => registry.getSingleMetric(name).labelNames.map((label) => `\`${label}\``)
   const rows = metrics.map(
-    ({ name, type, help, values }) =>
-      `| \`${name}\` | ${type} | ${values.length === 0 ? '`schema`, `table`' : ''} | ${cell(help)} |`,
+    ({ name, type, help }) => `| \`${name}\` | ${type} | ${labelsOf(name).join(', ')} | ${cell(help)} |`,
   )
   return `# Metrics
 

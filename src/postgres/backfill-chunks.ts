@@ -127,6 +127,11 @@ export class ChunkedTable implements BackfillTable {
   #publish(chunk: Chunk, endLsn: EndLsn): void {
     const { job, jobs, state, touched } = this.#options
     const table = this.#table
+    if (touched.flooded && table !== null) {
+      const { relation } = table
+      const message = 'more keys are written than a backfill can hold against its rows: it begins again where it is'
+      this.#options.logger.info({ schema: relation.schema, table: relation.table }, message)
+    }
     if (touched.flooded || table === null || !jobs.isCurrent(job)) {
       this.#redo = 'table'
       return

@@ -55,6 +55,9 @@ export function newJob(
   return { wanted: null, tables: [], columns: null, maxRowsPerSecond: null, ...nothing, ...of }
 }
 
+/** Slower than that, a timer would have to wait for longer than it can. */
+const LEAST_ROWS_PER_SECOND = 0.001
+
 /** They are kept in the log; and `*a*a*a…` would be matched for ever. */
 const patterns = z
   .string()
@@ -67,7 +70,7 @@ const request = z.discriminatedUnion('do', [
     ...common,
     tables: patterns.default('*'),
     columns: z.array(z.string().max(63)).min(1).max(100).nullable().default(null),
-    maxRowsPerSecond: z.number().positive().nullable().default(null),
+    maxRowsPerSecond: z.number().min(LEAST_ROWS_PER_SECOND).nullable().default(null),
   }),
   z.object({ do: z.enum(['pause', 'resume', 'cancel']), ...common }),
 ])
