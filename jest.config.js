@@ -12,6 +12,7 @@ export default {
       { jsc: { target: 'es2022', parser: { syntax: 'typescript' } }, module: { type: 'es6' } },
     ],
   },
+  testEnvironment: '<rootDir>/test/support/environment.js',
   maxWorkers: 2,
   testTimeout: 120_000,
   ...(quick

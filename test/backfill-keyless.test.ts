@@ -405,6 +405,31 @@ describe('a live backfill of a table without a key', () => {
     await database.drop()
   })
 
+  it('lets those of several pipelines on one server come one after the other', async () => {
+    const pipelines = await Promise.all(
+      ['one', 'two', 'three'].map(async (folder) => {
+        const database = await freshDatabase()
+        await database.query(`${TABLES} insert into fact values (1, 'x')`)
+        const ofItsOwn = (): Promise<Log> =>
+          openEmbeddedLog({ directory: join(directory, folder), topics: { partitions: 1 } })
+        const pipeline = startPipeline(database, { openLog: ofItsOwn, snapshot: 'none' })
+        await pipeline.caughtUp()
+        return { database, pipeline, told: backfillNews(ofItsOwn) }
+      }),
+    )
+    const open = await pipelines[0]?.database.client()
+    await open?.query('begin; select pg_current_xact_id()')
+    for (const { database } of pipelines) await ask(database, { tables: 'fact' })
+    // Long enough for each to be where it would wait for the others.
+    await delay(1000)
+    await open?.query('commit')
+    for (const { database, pipeline, told } of pipelines) {
+      await told.completed(database)
+      expect(await pipeline.stop()).toBeUndefined()
+      await database.drop()
+    }
+  })
+
   it('comes by itself for a table that joins the publication', async () => {
     const database = await freshDatabase()
     await database.query(`${TABLES} insert into whole values (1, 'a'), (1, 'a');

@@ -4,7 +4,8 @@
  * The server makes a slot when the transactions have ended that it found running, and then, once more, those that it found running after
  * that (SnapBuildFindSnapshot in src/backend/replication/logical/snapbuild.c). That may take hours, and nobody knows beforehand where in the
  * WAL it will be. So it is made to wait for transactions of ours that do nothing: the first until the second is there, the second until
- * it is the only one that is still waited for.
+ * it is the only one that is still waited for. Two that are made on one server at a time would wait for each other's for ever: an advisory
+ * lock, which those of other databases see, too, lets one in after the other.
  */
 import type { Clock } from '../base/clock.js'
 import type { Closers } from '../base/closers.js'
@@ -35,6 +36,9 @@ const LOOK_MS = 50
 const SAY_EVERY = 100
 /** What is left to be done takes milliseconds; more of it, and something is waited for that nobody knows of. */
 const CREATE_MS = 2000
+const SAY_YIELD_EVERY = 10
+/** Of who finds somebody else there: so long, and a part of it that differs from his. */
+const YIELD_MS = 300
 
 interface Gate {
   readonly xid: string
@@ -45,6 +49,7 @@ interface Gate {
 /** Comes back when nothing is waited for any more but that it is told to be made. */
 export async function gatedSlot(options: GatedSlotOptions, closers: Closers): Promise<GatedSlot> {
   const { now, clock, signal } = options
+  await alone(options)
   const replication = closers.add(await connect(options.connection, { kind: 'replication', signal }), (c) => c.close())
   const first = await closedGate(options, closers)
   const creating = createTemporarySlot(replication)
@@ -75,9 +80,28 @@ export async function gatedSlot(options: GatedSlotOptions, closers: Closers): Pr
         return await creating
       } finally {
         late.cancel()
+        await letIn(now).catch(() => undefined) // whose session has ended
       }
     },
   }
+}
+
+/** Comes back when nobody else on this server makes a gated slot; others then stay out until they are let in, or the session of `now` ends. */
+async function alone({ now, clock, logger, signal }: GatedSlotOptions): Promise<void> {
+  for (let looks = 1; ; looks++) {
+    await now.query(sql('gate-lock'))
+    const [other] = await now.query(sql('gate-holders'))
+    if (other === undefined) return
+    await letIn(now)
+    const pid = other['pid'] ?? ''
+    if (looks % SAY_YIELD_EVERY === 0)
+      logger.info({ pid }, 'the backfill of a table without a key waits for that of another pipeline on this server')
+    await clock.delay(YIELD_MS + (now.processId % 31) * 10, signal)
+  }
+}
+
+async function letIn(now: Connection): Promise<void> {
+  await now.query(sql('gate-unlock'))
 }
 
 async function closedGate({ connection: to, signal }: GatedSlotOptions, closers: Closers): Promise<Gate> {
