@@ -2,15 +2,16 @@
  * `npm run bench -- backfill`: what a live backfill costs the stream. Transactions of 100 rows are written, before evert starts or while it runs,
  * and the clock stops when the last of them is in the log; without and with a backfill of another table, which was asked for before them.
  */
-import { readFileSync } from 'node:fs'
 import pg from 'pg'
 import type { LogRecord } from '../src/log/log.js'
-import { median, REPEATS, report, type Result, rows, verify } from './contest.js'
-import { dropSlot, query } from './drain.js'
+import { positionIn } from '../src/log/position-in.js'
+import { dropSlot, makeDatabase, median, query, readBack, REPEATS, type Result, type Servers } from './contest.js'
 import { askedOf, type Listening, startListening } from './listening.js'
+import { type Cells, conditions, figures, publish, table } from './report.js'
+import { count } from './workloads.js'
 
 /** So many that they outlast the changes; a run where they do not is none. */
-const BACKFILLED = rows(4_000_000)
+const BACKFILLED = count(4_000_000)
 
 interface Load {
   readonly name: string
@@ -22,9 +23,9 @@ interface Load {
 }
 
 const LOADS: readonly Load[] = [
-  { name: 'backlog', rows: rows(1_000_000), backlog: true, rate: null },
-  { name: 'writer that never rests', rows: rows(1_000_000), backlog: false, rate: null },
-  { name: 'steady, 50,000 rows a second', rows: rows(300_000), backlog: false, rate: 50_000 },
+  { name: 'backlog', rows: count(1_000_000), backlog: true, rate: null },
+  { name: 'writer that never rests', rows: count(1_000_000), backlog: false, rate: null },
+  { name: 'steady, 50,000 rows a second', rows: count(300_000), backlog: false, rate: 50_000 },
 ]
 
 interface Run extends Result {
@@ -34,20 +35,30 @@ interface Run extends Result {
 
 interface Turn {
   readonly url: string
-  readonly kafka: string
+  readonly servers: Servers
   /** Of the pipeline. */
   readonly name: string
   readonly load: Load
   readonly beside: boolean
 }
 
-export async function backfill(server: string, kafka: string, only: string): Promise<void> {
-  process.stdout.write(
-    `| load | who | rows/s | of alone | CPU µs/row | peak RSS MB | spread rows/s | lag ms p50, p99 | backfilled rows/s |\n${'|---'.repeat(9)}|\n`,
-  )
+const HEAD: Cells = [
+  'load',
+  'who',
+  'rows/s',
+  'of alone',
+  'CPU µs/row',
+  'peak RSS MB',
+  'spread rows/s',
+  'lag ms p50, p99',
+  'backfilled rows/s',
+]
+
+export async function backfill(servers: Servers, only: string): Promise<void> {
+  const lines: Cells[] = []
   for (const load of LOADS.filter(({ name }) => name.startsWith(only))) {
     const database = `bench_backfill_${LOADS.indexOf(load)}`
-    const url = await filled(server, database)
+    const url = await filled(servers, database)
     const alone: Run[] = []
     const both: Run[] = []
     for (let run = -1; run < REPEATS; run++) {
@@ -55,7 +66,7 @@ export async function backfill(server: string, kafka: string, only: string): Pro
         [alone, false],
         [both, true],
       ] as const) {
-        const result = await once({ url, kafka, name: `${database}_${run + 1}_${beside ? 'b' : 'a'}`, load, beside })
+        const result = await once({ url, servers, name: `${database}_${run + 1}_${beside ? 'b' : 'a'}`, load, beside })
         // The first round warms up the broker and the caches.
         if (run >= 0) runs.push(result)
       }
@@ -68,15 +79,22 @@ export async function backfill(server: string, kafka: string, only: string): Pro
         Math.round(median(runs.map(({ lags }) => lags[Math.floor((lags.length - 1) * share)]!)))
       const rate = Math.round(median(runs.map(({ otherRows = 0, seconds }) => otherRows / seconds)))
       const more = [load.backlog ? '–' : `${lag(0.5)}, ${lag(0.99)}`, rate.toLocaleString('en')]
-      report(load, who, runs, alone, more)
+      const [perSecond, share, cpu, rss, , spread] = figures(load.rows, runs, alone) as [
+        string,
+        string,
+        string,
+        string,
+        string,
+        string,
+      ]
+      lines.push([load.name, who, perSecond, share, cpu, rss, spread, ...more])
     }
   }
+  await publish('backfill', `${conditions()}\n\n${table(HEAD, lines)}`)
 }
 
-async function filled(server: string, database: string): Promise<string> {
-  await query(server, `create database ${database}`)
-  const url = server.replace(/[^/]*$/, database)
-  await query(url, readFileSync(new URL('./workloads.sql', import.meta.url), 'utf8'))
+async function filled(servers: Servers, database: string): Promise<string> {
+  const url = await makeDatabase(servers, database)
   await query(url, `call fill_narrow(${BACKFILLED}, 100000)`)
   await query(
     url,
@@ -89,7 +107,7 @@ async function filled(server: string, database: string): Promise<string> {
 }
 
 async function once(turn: Turn): Promise<Run> {
-  const { url, kafka, name, load, beside } = turn
+  const { url, servers, name, load, beside } = turn
   const client = new pg.Client({ connectionString: url })
   await client.connect()
   try {
@@ -97,8 +115,13 @@ async function once(turn: Turn): Promise<Run> {
     await client.query('checkpoint')
     const result = await measured(turn, client)
     const lags: number[] = []
-    await verify(kafka, name, { table: 'narrow', rows: load.rows }, (record) => lags.push(lagOf(record)))
-    if (beside) await verify(kafka, name, { table: 'held', rows: BACKFILLED })
+    const place = (record: LogRecord): string => positionIn(record) ?? ''
+    const tables = beside ? ['narrow', 'held'] : ['narrow']
+    const records = load.rows + (beside ? BACKFILLED : 0)
+    const onRecord = (record: LogRecord): void => {
+      if (record.topic.endsWith('.narrow')) lags.push(lagOf(record))
+    }
+    await readBack(servers, { pipeline: name, tables, records, place, onRecord })
     await dropSlot(client, name)
     return { ...result, lags: Float64Array.from(lags).toSorted() }
   } finally {
@@ -106,9 +129,9 @@ async function once(turn: Turn): Promise<Run> {
   }
 }
 
-async function measured({ url, kafka, name, load, beside }: Turn, client: pg.Client): Promise<Result> {
+async function measured({ url, servers, name, load, beside }: Turn, client: pg.Client): Promise<Result> {
   const from = ['--source', url, '--publication', 'held', '--snapshot', 'none']
-  const into = ['--log', `kafka://${kafka}`, '--name', name, '--partitions', '1', '--retention', 'forever']
+  const into = ['--log', `kafka://${servers.kafka}`, '--name', name, '--partitions', '1', '--retention', 'forever']
   const start = async (): Promise<Listening> => await startListening(['run', ...from, ...into])
   /** Where the WAL ends now, at the end of a transaction. */
   const written = async (): Promise<number> => {

@@ -1,69 +1,93 @@
 /** `npm run bench -- COMMAND [WORKLOAD]`: what evert is measured by, with a Postgres and a Kafka broker of its own. */
 import { spawnSync } from 'node:child_process'
-import { cpus } from 'node:os'
 import { startKafka } from '../test/support/kafka.js'
-import { startPostgres } from '../test/support/postgres.js'
+import { makeCertificate, startPostgres } from '../test/support/postgres.js'
 import { backfill } from './backfill.js'
-import { REPEATS, type Workload } from './contest.js'
-import { DRAIN, drainWorkload } from './drain.js'
+import type { Servers } from './contest.js'
+import { cost, drain, more } from './drain.js'
 import { functions } from './functions.js'
 import { latency } from './latency.js'
-import { SNAPSHOT, snapshotWorkload } from './snapshot.js'
-
-interface Servers {
-  readonly postgres: string
-  readonly kafka: string
-}
+import { memory } from './memory.js'
+import { outage } from './outage.js'
+import { scale } from './scale.js'
+import { snapshot } from './snapshot.js'
+import { soak } from './soak.js'
 
 type Bench = (servers: Servers, only: string) => Promise<void>
 
-/** By command: what starts with servers of its own, and prints a table. */
 const BENCHES: Readonly<Record<string, Bench>> = {
-  drain: contest(DRAIN, drainWorkload, 'pg_recvlogical'),
-  snapshot: contest(SNAPSHOT, snapshotWorkload, 'psql'),
-  backfill: ({ postgres, kafka }, only) => backfill(postgres, kafka, only),
-  latency: ({ postgres, kafka }) => latency(postgres, kafka),
+  drain,
+  more,
+  cost,
+  snapshot,
+  backfill,
+  latency,
+  memory,
+  outage,
+  scale,
+  soak,
 }
 
-/** In turns with the floor that the ratios are of, a program of the distribution's Postgres package. */
-function contest(
-  workloads: readonly Workload[],
-  run: (workload: Workload, server: string, kafka: string) => Promise<void>,
-  floor: string,
-): Bench {
-  return async ({ postgres, kafka }, only) => {
-    if (spawnSync(floor, ['--version']).status !== 0)
-      throw new Error(`${floor} is missing: it comes with the distribution's Postgres package`)
-    process.stdout.write(
-      `| workload | who | rows/s | of ${floor} | CPU µs/row | peak RSS MB | spread rows/s |\n|---|---|---|---|---|---|---|\n`,
-    )
-    for (const workload of workloads.filter(({ name }) => name.startsWith(only))) await run(workload, postgres, kafka)
-  }
+/** Of the broker, by benchmark. */
+const KAFKA: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  // It stamps what it appends, which is compared with when it was committed.
+  backfill: { 'log.message.timestamp.type': 'LogAppendTime' },
+  memory: { 'message.max.bytes': '250000000', 'socket.request.max.bytes': '300000000' },
+  // 12,000 partitions: files of 10 MB for the index of each would fill the page cache.
+  scale: { 'log.index.size.max.bytes': '65536' },
+  soak: {
+    'log.retention.bytes': '1000000000',
+    'log.segment.bytes': '200000000',
+    'log.retention.check.interval.ms': '5000',
+    'log.segment.delete.delay.ms': '1000',
+  },
 }
 
 const [command = '', only = ''] = process.argv.slice(2)
-const bench = BENCHES[command]
 if (command === 'functions') {
   functions()
   process.exit(0)
 }
-if (bench === undefined) {
-  const known = [...Object.keys(BENCHES), 'functions'].join(' | ')
+// The soak takes half an hour by itself.
+const chosen = command === 'all' ? Object.keys(BENCHES).filter((name) => name !== 'soak') : [command]
+if (BENCHES[chosen[0] ?? ''] === undefined) {
+  const known = [...Object.keys(BENCHES), 'all', 'functions'].join(' | ')
   process.stderr.write(`usage: npm run bench -- ${known} [workload, or how its name begins]\n`)
   process.exit(2)
 }
-const postgres = await startPostgres({
-  settings: { shared_buffers: '512MB', max_wal_size: '16GB', max_replication_slots: '100', max_wal_senders: '100' },
-})
-// The broker stamps what it appends where that is compared with when it was committed.
-const stamped: Readonly<Record<string, string>> = { 'log.message.timestamp.type': 'LogAppendTime' }
-const kafka = await startKafka({ settings: command === 'backfill' ? stamped : {} })
-try {
-  process.stdout.write(
-    `${new Date().toISOString().slice(0, 10)}, Node ${process.version}, Postgres 18, Kafka 4.3, ${cpus().length} cores (${cpus()[0]?.model ?? '?'}), median of ${REPEATS}\n\n`,
-  )
-  await bench({ postgres: postgres.url('postgres'), kafka: kafka.bootstrap }, only)
-} finally {
-  await postgres.stop()
-  await kafka.stop()
+for (const program of ['pg_recvlogical', 'psql'])
+  if (spawnSync(program, ['--version']).status !== 0)
+    throw new Error(`${program} is missing: it comes with the distribution's Postgres package`)
+for (const name of chosen) await run(name)
+
+/** Each with servers of its own: what one leaves behind is not the next one's. */
+async function run(name: string): Promise<void> {
+  const { certFile, keyFile } = makeCertificate()
+  const postgres = await startPostgres({
+    settings: {
+      ssl: 'on',
+      ssl_cert_file: certFile,
+      ssl_key_file: keyFile,
+      shared_buffers: '512MB',
+      max_wal_size: '16GB',
+      max_replication_slots: '100',
+      max_wal_senders: '100',
+    },
+  })
+  const kafka = await startKafka({ settings: KAFKA[name] ?? {} })
+  try {
+    await BENCHES[name]?.(
+      {
+        postgres: postgres.url('postgres'),
+        postgresPid: postgres.pid,
+        kafka: kafka.bootstrap,
+        partitions: kafka.dataFolders[0]!,
+        broker: kafka.brokers[0]!,
+      },
+      only,
+    )
+  } finally {
+    await postgres.stop()
+    await kafka.stop()
+  }
 }

@@ -1,121 +1,188 @@
-/** Contest: contenders that do the same work in turns, and the table of how fast each was. */
-import { spawn } from 'node:child_process'
+/** Contest: contenders that do the same work in turns, and how fast each of them was. */
+import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import pg from 'pg'
 import { silentLogger } from '../src/base/logger.js'
 import { openKafkaLog } from '../src/log/kafka/log.js'
-import type { LogRecord } from '../src/log/log.js'
-import { positionIn } from '../src/log/position-in.js'
+import type { Log, LogRecord } from '../src/log/log.js'
+import type { KafkaBroker } from '../test/support/kafka.js'
+import type { Workload } from './workloads.js'
 
-export interface Workload {
-  readonly name: string
-  readonly table: string
-  readonly rows: number
-  readonly fill: string
+export const REPEATS = Number(process.env['BENCH_REPEATS'] ?? 5)
+
+export interface Servers {
+  /** Of the superuser on the database "postgres". */
+  readonly postgres: string
+  readonly kafka: string
+  /** Where the one broker keeps its partitions. */
+  readonly partitions: string
+  readonly broker: KafkaBroker
+  /** Of the postmaster. */
+  readonly postgresPid: number
+}
+
+/** What is to be done in one run. */
+export interface Work {
+  readonly workload: Workload
+  /** Of the database; sslmode is for the contender to choose. */
+  readonly url: string
+  readonly kafka: string
+  /** It is there, at the first change, where the workload is one of changes. Topics are called after it: `<slot>.public.<table>`. */
+  readonly slot: string
+  /** Start of the commit of the last change, and an LSN behind it. */
+  readonly end: string
+  readonly after: string
 }
 
 export interface Result {
   readonly seconds: number
+  /** User and system. */
   readonly cpuUs: number
+  /** Peak of the process; 0 where it was not looked at. */
   readonly rssMB: number
   /** Rows of something else, which it had to do meanwhile. */
   readonly otherRows?: number
+  /** What the broker stores of them. */
+  readonly bytes?: number
 }
 
-const SCALE = Number(process.env['BENCH_SCALE'] ?? 1)
-export const REPEATS = Number(process.env['BENCH_REPEATS'] ?? 5)
-export const rows = (count: number): number => Math.round((count * SCALE) / 10_000) * 10_000
-
-/** Evert in a process of its own. */
-export async function runEvert(options: { url: string; kafka: string; slot: string; end: string }): Promise<Result> {
-  const script = new URL('./evert.js', import.meta.url).pathname
-  const child = spawn(process.execPath, [script, options.url, options.kafka, options.slot, options.end], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  return JSON.parse(await output(child)) as Result
+export interface Contender {
+  readonly name: string
+  /** Of whose speed its own is a share. */
+  readonly floor: string
+  /** Its first run needs no warming up, and is long. */
+  readonly slow?: boolean
+  run(work: Work): Promise<Result>
+  /** Rises from record to record of a topic; a contender that writes nowhere has none. */
+  readonly place?: (record: LogRecord) => string
 }
 
-/** Anything else, timed by the shell. */
-export async function runTimed(command: string): Promise<Result> {
-  const child = spawn('bash', ['-c', `TIMEFORMAT='%R %U %S'; time ${command} > /dev/null`], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  let said = ''
-  child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()))
-  await output(child)
-  const [seconds = 0, user = 0, system = 0] = (said.trim().split('\n').at(-1) ?? '').split(' ').map(Number)
-  return { seconds, cpuUs: (user + system) * 1e6, rssMB: 0 }
-}
+export type Results = ReadonlyMap<Contender, readonly Result[]>
 
-async function output(child: ReturnType<typeof spawn>): Promise<string> {
-  let text = ''
-  child.stdout?.on('data', (chunk: Buffer) => (text += chunk.toString()))
-  const code = await new Promise<number | null>((resolve) => child.once('close', resolve))
-  if (code !== 0) throw new Error(`a contender failed with ${code}`)
-  return text
-}
-
-/** Reads the topic back: a run that is not complete, in order and once is no result. */
-export async function verify(
-  kafka: string,
+/** In turns; the first round warms up the broker and the caches. Every topic is read back. */
+export async function compete(
   name: string,
-  workload: Pick<Workload, 'table' | 'rows'>,
-  onRecord: (record: LogRecord) => void = () => undefined,
-): Promise<void> {
+  workload: Workload,
+  contenders: readonly Contender[],
+  servers: Servers,
+): Promise<Results> {
+  const url = await makeDatabase(servers, name)
+  const client = new pg.Client({ connectionString: url })
+  await client.connect()
+  const { end, after } = await write(client, name, workload)
+  const results = new Map<Contender, Result[]>(contenders.map((contender) => [contender, []]))
+  for (let round = 0; round <= REPEATS; round++) {
+    for (const [index, contender] of contenders.entries()) {
+      if (round === 0 && contender.slow === true) continue
+      const slot = `${name}_${round}_${index}`
+      if (workload.atRest !== true) await client.query(`select pg_copy_logical_replication_slot('${name}', '${slot}')`)
+      const result = await contender.run({ workload, url, kafka: servers.kafka, slot, end, after })
+      const { place } = contender
+      const { tables, changes: records } = workload
+      const bytes = place && (await readBack(servers, { pipeline: slot, tables, records, place }))
+      await dropSlot(client, slot)
+      if (round > 0) results.get(contender)?.push({ ...result, ...(bytes === undefined ? {} : { bytes }) })
+    }
+  }
+  await dropSlot(client, name)
+  await client.end()
+  await query(servers.postgres, `drop database ${name}`)
+  return results
+}
+
+export async function write(
+  client: pg.Client,
+  slot: string,
+  { before, fill, atRest = false }: Workload,
+): Promise<{ end: string; after: string }> {
+  for (const statement of before?.split('; ') ?? []) await client.query(statement)
+  await client.query(`select pg_create_logical_replication_slot('${slot}', 'pgoutput')`)
+  await client.query(fill)
+  const lsn = async (text: string): Promise<string> => (await client.query<{ lsn: string }>(text)).rows[0]?.lsn ?? ''
+  if (atRest) await client.query('vacuum (freeze, analyze)')
+  const end = await lsn(`select pg_logical_emit_message(true, 'bench', 'end')::text as lsn`)
+  const after = await lsn('select pg_current_wal_insert_lsn()::text as lsn')
+  await client.query('checkpoint')
+  return { end, after }
+}
+
+/** What has to be in the topics of a pipeline, one partition each. */
+export interface Expected {
+  readonly pipeline: string
+  readonly tables: readonly string[]
+  readonly records: number
+  readonly place: (record: LogRecord) => string
+  readonly onRecord?: (record: LogRecord) => void
+}
+
+/** Reads the topics back, and deletes them: a run that is not complete, in order and once is no result. Gives the bytes that the broker stores. */
+export async function readBack({ kafka, partitions }: Servers, expected: Expected): Promise<number> {
+  const { pipeline, tables, place, onRecord } = expected
+  const log = await openLog(kafka)
+  let records = 0
+  let bytes = 0
+  for (const table of tables) {
+    const topic = `${pipeline}.public.${table}`
+    const folder = join(partitions, `${topic}-0`)
+    for (const file of readdirSync(folder)) if (file.endsWith('.log')) bytes += statSync(join(folder, file)).size
+    let last = ''
+    for await (const record of allOf(log, topic, 0)) {
+      records++
+      onRecord?.(record)
+      const at = place(record)
+      if (at !== '' && at <= last) throw new Error(`${topic}: ${at} came after ${last}`)
+      if (at !== '') last = at
+    }
+  }
+  if (records !== expected.records) throw new Error(`${pipeline}: ${records} records instead of ${expected.records}`)
+  const all = (await log.topics('')).map(({ name }) => name)
+  await log.deleteTopics(all.filter((name) => name.startsWith(`${pipeline}.`)))
+  await log.close()
+  return bytes
+}
+
+export async function openLog(kafka: string): Promise<Log> {
   const [host = '', port = ''] = kafka.split(':')
-  const topics = { partitions: 1, replicationFactor: -1, retention: 'forever' } as const
-  const log = await openKafkaLog({
+  return await openKafkaLog({
     brokers: [{ host, port: Number(port) }],
-    clientId: 'verify',
+    clientId: 'bench',
     tls: null,
     sasl: null,
-    topics,
+    topics: { partitions: 1, replicationFactor: -1, retention: 'forever' },
     compression: 'none',
     transactionTimeoutMs: 1000,
     logger: silentLogger,
   })
-  const topic = `${name}.public.${workload.table}`
-  const { earliest, end } = await log.offsets(topic, 0)
-  let count = 0
-  let last = ''
-  for await (const record of log.read({
-    topic,
-    partition: 0,
-    from: earliest,
-    until: end,
-    signal: new AbortController().signal,
-  })) {
-    const position = positionIn(record) ?? ''
-    if (position <= last) throw new Error(`${topic}: ${position} came after ${last}`)
-    last = position
-    count++
-    onRecord(record)
-  }
-  if (count !== workload.rows) throw new Error(`${topic} holds ${count} events instead of ${workload.rows}`)
-  await log.deleteTopics([topic, `${name}.message`, `${name}.schema`])
-  await log.close()
+}
+
+export async function* allOf(log: Log, topic: string, partition: number): AsyncIterable<LogRecord> {
+  const { earliest, end } = await log.offsets(topic, partition)
+  yield* log.read({ topic, partition, from: earliest, until: end, signal: new AbortController().signal })
+}
+
+/** A database with the tables and procedures of workloads.sql. Gives its URL. */
+export async function makeDatabase(servers: Servers, name: string): Promise<string> {
+  await query(servers.postgres, `create database ${name}`)
+  const url = servers.postgres.replace(/[^/]*$/, name)
+  await query(url, readFileSync(new URL('./workloads.sql', import.meta.url), 'utf8'))
+  return url
+}
+
+export async function query(url: string, text: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url })
+  await client.connect()
+  await client.query(text)
+  await client.end()
+}
+
+/** When nobody uses it any more. */
+export async function dropSlot(client: pg.Client, slot: string): Promise<void> {
+  const of = `from pg_replication_slots where slot_name = '${slot}'`
+  while ((await client.query(`select 1 ${of} and active`)).rowCount !== 0)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  await client.query(`select pg_drop_replication_slot(slot_name) ${of}`)
 }
 
 export function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0
-}
-
-export function report(
-  workload: Pick<Workload, 'name' | 'rows'>,
-  who: string,
-  results: readonly Result[],
-  floor: readonly Result[],
-  more: readonly (string | number)[] = [],
-): void {
-  const rates = results.map(({ seconds }) => workload.rows / seconds)
-  const ratio = median(results.map(({ seconds }, run) => (floor[run]?.seconds ?? 0) / seconds))
-  const cells = [
-    workload.name,
-    who,
-    Math.round(median(rates)).toLocaleString('en'),
-    ratio.toFixed(2),
-    median(results.map(({ cpuUs, otherRows = 0 }) => cpuUs / (workload.rows + otherRows))).toFixed(2),
-    results[0]?.rssMB === 0 ? '–' : Math.round(Math.max(...results.map(({ rssMB }) => rssMB))),
-    `${Math.round(Math.min(...rates)).toLocaleString('en')} to ${Math.round(Math.max(...rates)).toLocaleString('en')}`,
-    ...more,
-  ]
-  process.stdout.write(`| ${cells.join(' | ')} |\n`)
 }

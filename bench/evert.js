@@ -1,5 +1,5 @@
 /**
- * One run of evert in a process of its own, as JSON on stdout: a drain, from the first change it reads to the commit of the last; or a
+ * One run of evert in a process of its own, told by JSON, and as JSON on stdout: a drain, from the first change it reads to the commit of the last; or a
  * snapshot, from the first row to the commit of the last.
  */
 import { setFlagsFromString } from 'node:v8'
@@ -18,10 +18,11 @@ const {
   tablePatterns,
 } = await import('../dist/js/index.js')
 
-const [url = '', kafka = '', slot = '', target = ''] = process.argv.slice(2)
+const run = JSON.parse(process.argv[2])
+const { url, kafka, slot, partitions = 1, publication = 'bench', format = 'evert', compression = 'none' } = run
 const [host = '', port = ''] = kafka.split(':')
-const snapshot = target === 'snapshot'
-const end = snapshot ? null : parseLsn(target)
+const snapshot = run.end === null
+const end = snapshot ? null : parseLsn(run.end)
 const logger = createLogger({ level: 'warn', format: 'json' })
 const stop = new AbortController()
 let startedMs = 0
@@ -32,7 +33,7 @@ let bytes = 0
 await runPipeline({
   name: slot,
   slot,
-  publication: 'bench',
+  publication,
   patterns: tablePatterns('*'),
   connection: connectionOptions(url, {}, 'postgres'),
   snapshot: snapshot ? 'initial' : 'none',
@@ -46,14 +47,14 @@ await runPipeline({
       clientId: 'evert',
       tls: null,
       sasl: null,
-      topics: { partitions: 1, replicationFactor: -1, retention: 'forever' },
-      compression: 'none',
+      topics: { partitions, replicationFactor: -1, retention: 'forever' },
+      compression,
       transactionTimeoutMs: 900_000,
       logger,
     }),
   limits: { bytes: Number(process.env['BATCH_BYTES'] ?? 2 << 20), ageMs: Number(process.env['BATCH_AGE'] ?? 0) },
   values: DEFAULT_VALUES,
-  envelope: envelope('evert', { pipeline: slot, database: '', version: '' }),
+  envelope: envelope(format, { pipeline: slot, database: '', version: '' }),
   largeValues: { omit: false, onSkip: () => undefined },
   skipsOrigin: () => false,
   logger,

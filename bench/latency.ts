@@ -3,38 +3,39 @@
  * stamped by the server, arrivals by a consumer (kafkajs) in a process of its own, by the same clock.
  */
 import { spawn } from 'node:child_process'
-import { readFileSync } from 'node:fs'
 import pg from 'pg'
 import { startCli } from '../test/support/cli.js'
-import { query } from './drain.js'
+import { makeDatabase, type Servers } from './contest.js'
+import { type Cells, conditions, publish, table } from './report.js'
 
 const SECONDS = Math.max(2, Math.round(20 * Number(process.env['BENCH_SCALE'] ?? 1)))
 /** A broker that has just started is ten times slower. */
 const WARMING_SECONDS = 15
 const CLIENTS = 8
 const LOADS = [
-  { name: 'idle: 5 one-row transactions a second', rate: 5 },
   { name: '1,000 one-row transactions a second', rate: 1000 },
+  { name: 'idle: 5 one-row transactions a second', rate: 5 },
 ] as const
 
-export async function latency(server: string, kafka: string): Promise<void> {
-  process.stdout.write('| load | transactions/s | p50 ms | p95 ms | p99 ms | max ms |\n|---|---|---|---|---|---|\n')
-  for (const load of LOADS) await measure(load, server, kafka)
+const HEAD: Cells = ['load', 'transactions/s', 'p50 ms', 'p95 ms', 'p99 ms', 'max ms']
+
+export async function latency(servers: Servers): Promise<void> {
+  const rows: Cells[] = []
+  for (const load of LOADS) rows.push(await measure(load, servers))
+  await publish('latency', `${conditions(null)}\n\n${table(HEAD, rows)}`)
 }
 
-async function measure({ name, rate }: (typeof LOADS)[number], server: string, kafka: string): Promise<void> {
+async function measure({ name, rate }: (typeof LOADS)[number], servers: Servers): Promise<Cells> {
   const database = `bench_latency_${rate}`
-  await query(server, `create database ${database}`)
-  const url = server.replace(/[^/]*$/, database)
-  await query(url, readFileSync(new URL('./workloads.sql', import.meta.url), 'utf8'))
-  const evert = startCli(['run', '--source', url, '--log', `kafka://${kafka}`, '--tables', 'public.narrow'])
+  const url = await makeDatabase(servers, database)
+  const evert = startCli(['run', '--source', url, '--log', `kafka://${servers.kafka}`, '--tables', 'public.narrow'])
   await evert.says('"streaming"')
   const script = new URL('./latency-consumer.js', import.meta.url).pathname
   const warming = rate * WARMING_SECONDS
   const total = warming + rate * SECONDS
   const consumer = spawn(
     process.execPath,
-    [script, kafka, `${database}.public.narrow`, String(total), String(warming)],
+    [script, servers.kafka, `${database}.public.narrow`, String(total), String(warming)],
     {
       stdio: ['ignore', 'pipe', 'inherit'],
     },
@@ -54,7 +55,7 @@ async function measure({ name, rate }: (typeof LOADS)[number], server: string, k
   await evert.ended
   const { p50, p95, p99, max } = JSON.parse(said.join('').split('\n')[1]!) as Record<string, number>
   const ms = [p50, p95, p99, max].map((us) => (us! / 1000).toFixed(1))
-  process.stdout.write(`| ${[name, Math.round(total / seconds), ...ms].join(' | ')} |\n`)
+  return [name, Math.round(total / seconds), ...ms]
 }
 
 /** As evenly as timers allow, over several connections. Gives how many seconds it took. */

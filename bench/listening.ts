@@ -9,6 +9,7 @@ export interface Listening {
   /** User and system, since it started. */
   cpuUs(): Promise<number>
   peakMB(): number
+  residentMB(): number
   /** Until it is worth asking again. */
   moment(): Promise<void>
   stop(): Promise<void>
@@ -26,13 +27,18 @@ export async function startListening(parameters: readonly string[]): Promise<Lis
   return {
     metric,
     cpuUs: async () => ((await metric('process_cpu_seconds_total')) ?? 0) * 1e6,
-    peakMB: () => Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${evert.process.pid}/status`, 'utf8'))?.[1]) / 1024,
+    peakMB: () => statusMB(evert.process.pid, 'VmHWM'),
+    residentMB: () => statusMB(evert.process.pid, 'VmRSS'),
     moment: () => new Promise((resolve) => setTimeout(resolve, 25)),
     async stop() {
       evert.process.kill('SIGTERM')
       await evert.ended
     },
   }
+}
+
+export function statusMB(pid: number | undefined, line: 'VmHWM' | 'VmRSS'): number {
+  return Number(new RegExp(`${line}:\\s+(\\d+)`).exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
 }
 
 /** As `evert snapshot` asks. */

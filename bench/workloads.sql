@@ -44,4 +44,44 @@ begin
   end loop;
 end $$;
 
-create publication bench for table narrow, wide;
+-- A statement over the rows in order of their key, so many a transaction.
+create procedure change_narrow(total bigint, per int, statement text) language plpgsql as $$
+begin
+  for i in 0 .. total / per - 1 loop
+    execute format('%s where id between %s and %s', statement, i * per, i * per + per - 1);
+    commit;
+  end loop;
+end $$;
+
+-- Too short to be stored apart, too random to be compressed.
+create table long (id bigint primary key, t text);
+alter table long alter t set storage plain;
+create procedure fill_long(total bigint, per int, first bigint default 0) language plpgsql as $$
+begin
+  for i in 0 .. total / per - 1 loop
+    insert into long
+    select g, (select string_agg(md5(g::text || n), '') from generate_series(1, 50) n)
+      from generate_series(first + i * per, first + i * per + per - 1) g;
+    commit;
+  end loop;
+end $$;
+
+-- Transactions of 120 changes: 60 narrow rows inserted, 30 updated, 5 deleted, 20 wide ones, 5 long ones.
+create procedure fill_mix(transactions int) language plpgsql as $$
+declare
+  first bigint;
+begin
+  for i in 0 .. transactions - 1 loop
+    first := i * 60;
+    insert into narrow select g, g::int, substr(md5(g::text), 1, 16), now() from generate_series(first, first + 59) g;
+    update narrow set a = a + 1 where id between first and first + 29;
+    delete from narrow where id between first + 30 and first + 34;
+    insert into wide
+    select i * 20 + row_number() over (), i1, i2, i3, s1, f1, f2, n1, n2, t1, t2, t3, t4, j1, j2, ts1, ts2, d1, b1, u1
+      from wide_source s where s.k > (i * 20) % 10000 and s.k <= (i * 20) % 10000 + 20;
+    insert into long select i * 5 + g, (select string_agg(md5(g::text || n), '') from generate_series(1, 50) n) from generate_series(0, 4) g;
+    commit;
+  end loop;
+end $$;
+
+create publication bench for table narrow, wide, long;

@@ -1,7 +1,7 @@
 /** Kafka as plain jars, which Maven fetches into the cache, once for each release. */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { cacheFolder } from './cache.js'
 
 /** The newest is what most suites run on, the oldest is the oldest that evert promises. */
@@ -28,16 +28,20 @@ function folderOf(release: KafkaRelease): string {
   return join(cacheFolder('kafka'), release)
 }
 
-/** A class path. A half-fetched folder never gets the final name. */
+/** A class path. */
 export function kafkaJars(release = NEWEST): string {
-  const folder = folderOf(release)
-  if (!existsSync(folder)) fetchJars(release, folder)
+  return mavenJars(folderOf(release), MODULES[release])
+}
+
+/** A class path of modules with all they need, in a folder of the cache. A half-fetched one never gets the final name. */
+export function mavenJars(folder: string, modules: readonly string[]): string {
+  if (!existsSync(folder)) fetchJars(folder, modules)
   return `${folder}/*`
 }
 
-function fetchJars(release: KafkaRelease, folder: string): void {
-  const work = mkdtempSync(join(cacheFolder('kafka'), 'fetch-'))
-  writeFileSync(join(work, 'pom.xml'), pom([...MODULES[release], SIMPLE_BINDING]))
+function fetchJars(folder: string, modules: readonly string[]): void {
+  const work = mkdtempSync(join(dirname(folder), 'fetch-'))
+  writeFileSync(join(work, 'pom.xml'), pom([...modules, SIMPLE_BINDING]))
   const goal = 'org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies'
   execFileSync('mvn', ['-q', '-B', '-f', join(work, 'pom.xml'), goal, `-DoutputDirectory=${join(work, 'lib')}`], {
     stdio: 'inherit',

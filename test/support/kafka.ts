@@ -27,6 +27,8 @@ export interface BrokerPlace {
 export interface KafkaCluster {
   readonly bootstrap: string
   readonly brokers: readonly KafkaBroker[]
+  /** Folders of partitions, by broker. */
+  readonly dataFolders: readonly string[]
   /** Runs one of Kafka's own tools and gives what it prints. */
   tool(mainClass: string, parameters: readonly string[]): Promise<string>
   stop(): Promise<void>
@@ -77,6 +79,7 @@ export async function startKafka(
   return {
     bootstrap: brokers.map(({ port }) => `127.0.0.1:${port}`).join(','),
     brokers,
+    dataFolders: places.map(({ id }) => join(folder, `broker-${id}`, 'data')),
     async tool(mainClass, parameters) {
       const { stdout } = await execFileAsync('java', ['-cp', jars, mainClass, ...parameters])
       return stdout

@@ -1,0 +1,73 @@
+/** Contenders as processes: what they print, and what they take. */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { Kafka, logLevel } from 'kafkajs'
+import type { Result, Work } from '../contest.js'
+import { statusMB } from '../listening.js'
+
+export async function output(child: ChildProcess): Promise<string> {
+  let text = ''
+  child.stdout?.on('data', (chunk: Buffer) => (text += chunk.toString()))
+  const code = await new Promise<number | null>((resolve) => child.once('close', resolve))
+  if (code !== 0) throw new Error(`a contender failed with ${code}`)
+  return text
+}
+
+/** A command that ends by itself, timed by the shell. */
+export async function runTimed(command: string): Promise<Result> {
+  const child = spawn('bash', ['-c', `TIMEFORMAT='%R %U %S'; time ${command} > /dev/null`], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let said = ''
+  child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()))
+  await output(child)
+  const [seconds = 0, user = 0, system = 0] = (said.trim().split('\n').at(-1) ?? '').split(' ').map(Number)
+  return { seconds, cpuUs: (user + system) * 1e6, rssMB: 0 }
+}
+
+const LOOK_MS = 20
+const TICK_US = 1e6 / Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }))
+
+/**
+ * A process that goes on for ever: from the first record that is seen in its topics to the last, so that its start does not count, and
+ * neither do the records that were there when the first was seen.
+ */
+export async function runWatched(child: ChildProcess, { workload, kafka, slot }: Work): Promise<Result> {
+  const admin = new Kafka({ brokers: [kafka], logLevel: logLevel.NOTHING }).admin()
+  await admin.connect()
+  const records = async (): Promise<number> => {
+    let sum = 0
+    for (const table of workload.tables) {
+      const found = await admin.fetchTopicOffsets(`${slot}.public.${table}`).catch(() => [])
+      for (const { high } of found) sum += Number(high)
+    }
+    return sum
+  }
+  const until = async (least: number): Promise<{ records: number; atMs: number; cpuUs: number }> => {
+    for (;;) {
+      const there = await records()
+      if (there >= least) return { records: there, atMs: performance.now(), cpuUs: cpuUs(child.pid) }
+      if (child.exitCode !== null) throw new Error(`a contender ended with ${child.exitCode}`)
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS))
+    }
+  }
+  const first = await until(1)
+  const last = await until(workload.changes)
+  const share = workload.changes / (last.records - first.records)
+  const rssMB = statusMB(child.pid, 'VmHWM')
+  child.kill('SIGKILL')
+  await admin.disconnect()
+  return { seconds: (share * (last.atMs - first.atMs)) / 1000, cpuUs: share * (last.cpuUs - first.cpuUs), rssMB }
+}
+
+/**
+ * User and system, of all its threads, or of its children that have ended: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html,
+ * fields 14 to 17.
+ */
+export function cpuUs(pid: number | undefined, of: 'itself' | 'children' = 'itself'): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    .replace(/^.*\) /s, '')
+    .split(' ')
+  const from = of === 'itself' ? 11 : 13
+  return (Number(fields[from]) + Number(fields[from + 1])) * TICK_US
+}

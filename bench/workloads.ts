@@ -1,0 +1,78 @@
+/** Workloads: what is written before the clock starts. Rows are made once (workloads.sql), and every run drains the same WAL. */
+
+export interface Workload {
+  readonly name: string
+  readonly tables: readonly string[]
+  /** Changes, which is how many records there must be. */
+  readonly changes: number
+  /** Before the slot is there. */
+  readonly before?: string
+  readonly fill: string
+  /** Its rows are to be read from the table, not its changes from the WAL. */
+  readonly atRest?: boolean
+}
+
+const SCALE = Number(process.env['BENCH_SCALE'] ?? 1)
+export const count = (full: number): number => Math.max(10_000, Math.round((full * SCALE) / 10_000) * 10_000)
+
+const narrow = (rows: number, per: number): Workload => ({
+  name: `narrow, ${per === rows ? 'all rows in one transaction' : per === 1 ? '1 row a transaction' : `${per} rows a transaction`}`,
+  tables: ['narrow'],
+  changes: rows,
+  fill: `call fill_narrow(${rows}, ${per})`,
+})
+
+const MANY = count(1_000_000)
+const FEW = count(300_000)
+
+export const DRAIN: readonly Workload[] = [
+  narrow(MANY, 100),
+  narrow(FEW, 1),
+  { name: 'wide, 100 rows a transaction', tables: ['wide'], changes: FEW, fill: `call fill_wide(${FEW}, 100)` },
+]
+
+/** What else happens to tables: beside the floor, without peers. */
+export const MORE: readonly Workload[] = [
+  narrow(FEW, 10),
+  narrow(MANY, 1000),
+  narrow(MANY, MANY),
+  {
+    name: 'updates, 100 a transaction',
+    tables: ['narrow'],
+    changes: FEW,
+    before: `call fill_narrow(${FEW}, 10000)`,
+    fill: `call change_narrow(${FEW}, 100, 'update narrow set a = a + 1')`,
+  },
+  {
+    name: 'updates, replica identity full',
+    tables: ['narrow'],
+    changes: FEW,
+    before: `alter table narrow replica identity full; call fill_narrow(${FEW}, 10000)`,
+    fill: `call change_narrow(${FEW}, 100, 'update narrow set a = a + 1')`,
+  },
+  {
+    name: 'deletes, 100 a transaction',
+    tables: ['narrow'],
+    // Each is followed by a tombstone.
+    changes: 2 * FEW,
+    before: `call fill_narrow(${FEW}, 10000)`,
+    fill: `call change_narrow(${FEW}, 100, 'delete from narrow')`,
+  },
+  { name: 'rows of 1.6 kB', tables: ['long'], changes: count(200_000), fill: `call fill_long(${count(200_000)}, 100)` },
+  {
+    name: 'a mix of all of them',
+    tables: ['narrow', 'wide', 'long'],
+    changes: mixChanges(FEW),
+    fill: `call fill_mix(${FEW / 100})`,
+  },
+]
+
+export const SNAPSHOT: readonly Workload[] = [
+  { ...narrow(MANY, 10_000), name: 'narrow rows', atRest: true },
+  { name: 'wide rows', tables: ['wide'], changes: FEW, fill: `call fill_wide(${FEW}, 10000)`, atRest: true },
+]
+
+/** See fill_mix: a transaction has 60 inserts, 30 updates, 5 deletes (with tombstones), 20 wide rows and 5 long ones. */
+function mixChanges(rows: number): number {
+  return (rows / 100) * (60 + 30 + 2 * 5 + 20 + 5)
+}
