@@ -2,12 +2,23 @@
  * `npm run bench -- backfill`: what a live backfill costs the stream. Transactions of 100 rows are written, before evert starts or while it runs,
  * and the clock stops when the last of them is in the log; without and with a backfill of another table, which was asked for before them.
  */
-import pg from 'pg'
+import type pg from 'pg'
 import type { LogRecord } from '../src/log/log.js'
-import { positionIn } from '../src/log/position-in.js'
-import { dropSlot, makeDatabase, median, query, readBack, REPEATS, type Result, type Servers } from './contest.js'
+import {
+  byPosition,
+  connected,
+  dropSlot,
+  makeDatabase,
+  median,
+  query,
+  readBack,
+  REPEATS,
+  type Result,
+  type Servers,
+} from './contest.js'
 import { askedOf, type Listening, startListening } from './listening.js'
 import { type Cells, conditions, figures, publish, table } from './report.js'
+import { endOfWal, inLog } from './running.js'
 import { count } from './workloads.js'
 
 /** So many that they outlast the changes; a run where they do not is none. */
@@ -79,14 +90,7 @@ export async function backfill(servers: Servers, only: string): Promise<void> {
         Math.round(median(runs.map(({ lags }) => lags[Math.floor((lags.length - 1) * share)]!)))
       const rate = Math.round(median(runs.map(({ otherRows = 0, seconds }) => otherRows / seconds)))
       const more = [load.backlog ? '–' : `${lag(0.5)}, ${lag(0.99)}`, rate.toLocaleString('en')]
-      const [perSecond, share, cpu, rss, , spread] = figures(load.rows, runs, alone) as [
-        string,
-        string,
-        string,
-        string,
-        string,
-        string,
-      ]
+      const { rate: perSecond, share, cpu, rss, spread } = figures(load.rows, runs, alone)
       lines.push([load.name, who, perSecond, share, cpu, rss, spread, ...more])
     }
   }
@@ -108,20 +112,18 @@ async function filled(servers: Servers, database: string): Promise<string> {
 
 async function once(turn: Turn): Promise<Run> {
   const { url, servers, name, load, beside } = turn
-  const client = new pg.Client({ connectionString: url })
-  await client.connect()
+  const client = await connected(url)
   try {
     await client.query('truncate narrow')
     await client.query('checkpoint')
     const result = await measured(turn, client)
     const lags: number[] = []
-    const place = (record: LogRecord): string => positionIn(record) ?? ''
     const tables = beside ? ['narrow', 'held'] : ['narrow']
     const records = load.rows + (beside ? BACKFILLED : 0)
     const onRecord = (record: LogRecord): void => {
       if (record.topic.endsWith('.narrow')) lags.push(lagOf(record))
     }
-    await readBack(servers, { pipeline: name, tables, records, place, onRecord })
+    await readBack(servers, { pipeline: name, tables, records, place: byPosition, onRecord })
     await dropSlot(client, name)
     return { ...result, lags: Float64Array.from(lags).toSorted() }
   } finally {
@@ -133,21 +135,13 @@ async function measured({ url, servers, name, load, beside }: Turn, client: pg.C
   const from = ['--source', url, '--publication', 'held', '--snapshot', 'none']
   const into = ['--log', `kafka://${servers.kafka}`, '--name', name, '--partitions', '1', '--retention', 'forever']
   const start = async (): Promise<Listening> => await startListening(['run', ...from, ...into])
-  /** Where the WAL ends now, at the end of a transaction. */
-  const written = async (): Promise<number> => {
-    const end = `select pg_logical_emit_message(true, 'bench', 'end') - '0/0'::pg_lsn as end`
-    return Number((await client.query<{ end: string }>(end)).rows[0]?.end)
-  }
   const write = async (): Promise<number> => {
     await client.query(`call fill_narrow(${load.rows}, 100, ${load.rate})`)
-    return await written()
+    return await endOfWal(client)
   }
   let evert = await start()
   try {
     const of = async (metric: string): Promise<number> => (await evert.metric(metric)) ?? 0
-    const inLog = async (lsn: number): Promise<void> => {
-      while ((await of('evert_end_lsn')) < lsn) await evert.moment()
-    }
     if (load.backlog) await evert.stop()
     if (beside) await askedOf(client, { pipeline: name, do: 'snapshot', id: 'held', tables: 'public.held' })
     let end = 0
@@ -160,13 +154,13 @@ async function measured({ url, servers, name, load, beside }: Turn, client: pg.C
     const startedMs = performance.now()
     const [rowsBefore, cpuBefore] = [await of('evert_backfill_rows'), await evert.cpuUs()]
     if (!load.backlog) end = await write()
-    await inLog(end)
+    await inLog(evert, end)
     const seconds = (performance.now() - startedMs) / 1000
     const [otherRows, cpuUs] = [(await of('evert_backfill_rows')) - rowsBefore, (await evert.cpuUs()) - cpuBefore]
     if (beside && (await of('evert_backfills')) === 0) throw new Error('the backfill was over before the changes were')
     while ((await of('evert_backfills')) > 0) await evert.moment()
     // It is told of before its last rows have committed.
-    if (beside) await inLog(await written())
+    if (beside) await inLog(evert, await endOfWal(client))
     return { seconds, cpuUs, rssMB: evert.peakMB(), otherRows }
   } finally {
     await evert.stop()

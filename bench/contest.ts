@@ -5,6 +5,7 @@ import pg from 'pg'
 import { silentLogger } from '../src/base/logger.js'
 import { openKafkaLog } from '../src/log/kafka/log.js'
 import type { Log, LogRecord } from '../src/log/log.js'
+import { positionIn } from '../src/log/position-in.js'
 import type { KafkaBroker } from '../test/support/kafka.js'
 import type { Workload } from './workloads.js'
 
@@ -66,17 +67,15 @@ export async function compete(
   contenders: readonly Contender[],
   servers: Servers,
 ): Promise<Results> {
-  const url = await makeDatabase(servers, name)
-  const client = new pg.Client({ connectionString: url })
-  await client.connect()
-  const { end, after } = await write(client, name, workload)
+  const written = await write(servers, name, workload)
+  const { client } = written
   const results = new Map<Contender, Result[]>(contenders.map((contender) => [contender, []]))
   for (let round = 0; round <= REPEATS; round++) {
     for (const [index, contender] of contenders.entries()) {
       if (round === 0 && contender.slow === true) continue
       const slot = `${name}_${round}_${index}`
-      if (workload.atRest !== true) await client.query(`select pg_copy_logical_replication_slot('${name}', '${slot}')`)
-      const result = await contender.run({ workload, url, kafka: servers.kafka, slot, end, after })
+      if (workload.atRest !== true) await copySlot(client, name, slot)
+      const result = await contender.run({ ...written, workload, kafka: servers.kafka, slot })
       const { place } = contender
       const { tables, changes: records } = workload
       const bytes = place && (await readBack(servers, { pipeline: slot, tables, records, place }))
@@ -84,26 +83,43 @@ export async function compete(
       if (round > 0) results.get(contender)?.push({ ...result, ...(bytes === undefined ? {} : { bytes }) })
     }
   }
-  await dropSlot(client, name)
-  await client.end()
-  await query(servers.postgres, `drop database ${name}`)
+  await discard(servers, name, client)
   return results
 }
 
+export interface Written extends Pick<Work, 'url' | 'end' | 'after'> {
+  readonly client: pg.Client
+}
+
+/** A database, and a slot of the same name at the first change of the workload. */
 export async function write(
-  client: pg.Client,
-  slot: string,
-  { before, fill, atRest = false }: Workload,
-): Promise<{ end: string; after: string }> {
-  for (const statement of before?.split('; ') ?? []) await client.query(statement)
-  await client.query(`select pg_create_logical_replication_slot('${slot}', 'pgoutput')`)
+  servers: Servers,
+  name: string,
+  { before = [], fill, atRest = false }: Pick<Workload, 'before' | 'fill' | 'atRest'>,
+): Promise<Written> {
+  const url = await makeDatabase(servers, name)
+  const client = await connected(url)
+  for (const statement of before) await client.query(statement)
+  await client.query(`select pg_create_logical_replication_slot('${name}', 'pgoutput')`)
   await client.query(fill)
   const lsn = async (text: string): Promise<string> => (await client.query<{ lsn: string }>(text)).rows[0]?.lsn ?? ''
   if (atRest) await client.query('vacuum (freeze, analyze)')
   const end = await lsn(`select pg_logical_emit_message(true, 'bench', 'end')::text as lsn`)
   const after = await lsn('select pg_current_wal_insert_lsn()::text as lsn')
   await client.query('checkpoint')
-  return { end, after }
+  return { url, client, end, after }
+}
+
+/** Drops the database, and the slot of the same name. */
+export async function discard(servers: Servers, name: string, client: pg.Client): Promise<void> {
+  await dropSlot(client, name)
+  await client.end()
+  await query(servers.postgres, `drop database ${name}`)
+}
+
+/** Of evert's records. */
+export function byPosition(record: LogRecord): string {
+  return positionIn(record) ?? ''
 }
 
 /** What has to be in the topics of a pipeline, one partition each. */
@@ -168,11 +184,23 @@ export async function makeDatabase(servers: Servers, name: string): Promise<stri
   return url
 }
 
-export async function query(url: string, text: string): Promise<void> {
+export async function connected(url: string): Promise<pg.Client> {
   const client = new pg.Client({ connectionString: url })
+  // At the end of a benchmark that failed the server goes first; what counts is why it failed.
+  client.on('error', () => undefined)
   await client.connect()
+  return client
+}
+
+export async function query(url: string, text: string): Promise<void> {
+  const client = await connected(url)
   await client.query(text)
   await client.end()
+}
+
+/** So that every run begins at the same change. */
+export async function copySlot(client: pg.Client, from: string, to: string): Promise<void> {
+  await client.query(`select pg_copy_logical_replication_slot('${from}', '${to}')`)
 }
 
 /** When nobody uses it any more. */

@@ -1,7 +1,7 @@
 /** `npm run bench -- memory`: what `evert run` takes at its worst. Every log is read back. */
 import { Kafka, logLevel } from 'kafkajs'
 import type { Servers } from './contest.js'
-import { type Cells, conditions, publish, table } from './report.js'
+import { type Cells, conditions, publish, table, tell } from './report.js'
 import { caughtUp, finish, startRunning } from './running.js'
 import { count } from './workloads.js'
 
@@ -77,7 +77,7 @@ export async function memory(servers: Servers, only: string): Promise<void> {
     const [after, peak] = [running.evert.residentMB(), running.evert.peakMB()]
     await finish(servers, running, [one.table], one.records)
     rows.push([one.name, ...[before, after, peak].map((mb) => Math.round(mb))])
-    process.stdout.write(`${rows.at(-1)?.join(' | ')}\n`)
+    tell(rows.at(-1) ?? [])
   }
   await publish('memory', `${conditions(null)}\n\n${table(['what', 'MB before', 'MB after', 'peak MB'], rows)}`)
 }

@@ -1,6 +1,5 @@
 /** `npm run bench -- outage`: the broker is killed and comes back while rows are written; how long it takes to catch up, and what it costs. */
-import pg from 'pg'
-import type { Servers } from './contest.js'
+import { connected, type Servers } from './contest.js'
 import { type Cells, conditions, publish, table } from './report.js'
 import { caughtUp, finish, startRunning } from './running.js'
 import { count } from './workloads.js'
@@ -11,18 +10,16 @@ const AWAY_S = Math.max(2, ROWS / RATE / 2)
 
 export async function outage(servers: Servers): Promise<void> {
   const running = await startRunning(servers, 'bench_outage')
-  const writer = new pg.Client({ connectionString: servers.postgres.replace(/[^/]*$/, running.name) })
-  await writer.connect()
+  const writer = await connected(running.url)
   const steady = running.evert.residentMB()
   const startedMs = performance.now()
-  const written = writer.query(`call fill_narrow(${ROWS}, 100, ${RATE})`)
+  const written = writer.query(`call fill_narrow(${ROWS}, 100, ${RATE})`).then(() => performance.now())
   await seconds(AWAY_S / 4)
   await servers.broker.kill('SIGKILL')
   await seconds(AWAY_S)
   await servers.broker.start()
   const backMs = performance.now()
-  await written
-  const writtenMs = performance.now()
+  const writtenMs = await written
   await caughtUp(running)
   const endMs = performance.now()
   const peak = running.evert.peakMB()

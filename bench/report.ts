@@ -20,38 +20,44 @@ export function conditions(repeats: number | null = REPEATS): string {
 /** What a contest says, one line for each contender. */
 export function contestCells({ name, changes }: Workload, results: Results): Cells[] {
   const byName = new Map([...results].map(([contender, runs]) => [contender.name, runs]))
-  return [...results].map(([{ name: who, floor }, runs]) => [
-    name,
-    who,
-    ...figures(changes, runs, byName.get(floor) ?? runs),
-  ])
+  return [...results].map(([{ name: who, floor }, runs]) => {
+    const { rate, share, cpu, rss, bytes, spread } = figures(changes, runs, byName.get(floor) ?? runs)
+    return [name, who, rate, share, cpu, rss, bytes, spread]
+  })
 }
 
-export function figures(rows: number, runs: readonly Result[], floor: readonly Result[]): Cells {
+/** As they stand in tables. */
+export interface Figures {
+  readonly rate: string
+  readonly share: string
+  readonly cpu: string
+  readonly rss: string
+  readonly bytes: string
+  readonly spread: string
+}
+
+export function figures(rows: number, runs: readonly Result[], floor: readonly Result[]): Figures {
   const rates = runs.map(({ seconds }) => rows / seconds)
-  const share = median(runs.map(({ seconds }, run) => (floor[run]?.seconds ?? 0) / seconds))
   const whole = (n: number): string => Math.round(n).toLocaleString('en')
   const bytes = runs[0]?.bytes
-  return [
-    whole(median(rates)),
-    share.toFixed(2),
-    median(runs.map(({ cpuUs, otherRows = 0 }) => cpuUs / (rows + otherRows))).toFixed(2),
-    runs[0]?.rssMB === 0 ? '–' : whole(Math.max(...runs.map(({ rssMB }) => rssMB))),
-    bytes === undefined ? '–' : whole(bytes / rows),
-    `${whole(Math.min(...rates))} to ${whole(Math.max(...rates))}`,
-  ]
+  return {
+    rate: whole(median(rates)),
+    share: median(runs.map(({ seconds }, run) => (floor[run]?.seconds ?? 0) / seconds)).toFixed(2),
+    cpu: median(runs.map(({ cpuUs, otherRows = 0 }) => cpuUs / (rows + otherRows))).toFixed(2),
+    rss: runs[0]?.rssMB === 0 ? '–' : whole(Math.max(...runs.map(({ rssMB }) => rssMB))),
+    bytes: bytes === undefined ? '–' : whole(bytes / rows),
+    spread: `${whole(Math.min(...rates))} to ${whole(Math.max(...rates))}`,
+  }
 }
 
-export const CONTEST_HEAD = (floor: string): Cells => [
-  'workload',
-  'who',
-  'rows/s',
-  `of ${floor}`,
-  'CPU µs/row',
-  'peak RSS MB',
-  'bytes/row',
-  'spread rows/s',
-]
+export function contestHead(floor: string): Cells {
+  return ['workload', 'who', 'rows/s', `of ${floor}`, 'CPU µs/row', 'peak RSS MB', 'bytes/row', 'spread rows/s']
+}
+
+/** A line as soon as it is known. */
+export function tell(cells: Cells): void {
+  process.stdout.write(`${cells.join(' | ')}\n`)
+}
 
 export function table(head: Cells, rows: readonly Cells[]): string {
   const line = (cells: Cells): string => `| ${cells.join(' | ')} |\n`

@@ -1,7 +1,6 @@
 /** A pipeline as `evert run` makes it, beside a database that is written to, and whether its log has everything. */
-import pg from 'pg'
-import { positionIn } from '../src/log/position-in.js'
-import { dropSlot, makeDatabase, query, readBack, type Servers } from './contest.js'
+import type pg from 'pg'
+import { byPosition, connected, discard, makeDatabase, readBack, type Servers } from './contest.js'
 import { type Listening, startListening } from './listening.js'
 
 export interface Running {
@@ -9,6 +8,7 @@ export interface Running {
   readonly name: string
   readonly evert: Listening
   readonly client: pg.Client
+  readonly url: string
 }
 
 export async function startRunning(
@@ -18,19 +18,26 @@ export async function startRunning(
   retention = 'forever',
 ): Promise<Running> {
   const url = await makeDatabase(servers, name)
-  const client = new pg.Client({ connectionString: url })
-  await client.connect()
+  const client = await connected(url)
   const from = ['--source', url, '--publication', 'bench', '--snapshot', 'none']
   const into = ['--log', `kafka://${servers.kafka}`, '--name', name, '--partitions', '1', '--retention', retention]
-  return { name, client, evert: await startListening(['run', ...from, ...into, ...parameters]) }
+  return { name, url, client, evert: await startListening(['run', ...from, ...into, ...parameters]) }
 }
 
-/** Resolves when what is committed by now is in the log. Gives the LSN of its end. */
-export async function caughtUp({ client, evert }: Running): Promise<number> {
+/** Where the WAL ends now, at the end of a transaction. */
+export async function endOfWal(client: pg.Client): Promise<number> {
   const end = `select pg_logical_emit_message(true, 'bench', 'end') - '0/0'::pg_lsn as end`
-  const lsn = Number((await client.query<{ end: string }>(end)).rows[0]?.end)
+  return Number((await client.query<{ end: string }>(end)).rows[0]?.end)
+}
+
+/** Resolves when everything up to there is in the log. */
+export async function inLog(evert: Listening, lsn: number): Promise<void> {
   while (((await evert.metric('evert_end_lsn')) ?? 0) < lsn) await evert.moment()
-  return lsn
+}
+
+/** Resolves when what is committed by now is in the log. */
+export async function caughtUp({ client, evert }: Running): Promise<void> {
+  await inLog(evert, await endOfWal(client))
 }
 
 /** Ends it, and reads back what it has made. */
@@ -41,8 +48,6 @@ export async function finish(
   records: number,
 ): Promise<void> {
   await evert.stop()
-  await readBack(servers, { pipeline: name, tables, records, place: (record) => positionIn(record) ?? '' })
-  await dropSlot(client, name)
-  await client.end()
-  await query(servers.postgres, `drop database ${name}`)
+  await readBack(servers, { pipeline: name, tables, records, place: byPosition })
+  await discard(servers, name, client)
 }

@@ -1,6 +1,5 @@
 /** `npm run bench -- soak [minutes]`: at full rate, for long: whether memory grows. */
-import pg from 'pg'
-import type { Servers } from './contest.js'
+import { connected, type Servers } from './contest.js'
 import { type Cells, conditions, publish, table } from './report.js'
 import { caughtUp, startRunning } from './running.js'
 
@@ -13,7 +12,7 @@ export async function soak(servers: Servers, only: string): Promise<void> {
   const running = await startRunning(servers, 'bench_soak', [], '7d')
   const { evert } = running
   const stop = new AbortController()
-  const rows = write(servers.postgres.replace(/[^/]*$/, running.name), stop.signal)
+  const rows = write(running.url, stop.signal)
   const samples: { readonly minute: number; readonly mb: number }[] = []
   const startedMs = performance.now()
   for (;;) {
@@ -40,8 +39,7 @@ export async function soak(servers: Servers, only: string): Promise<void> {
 
 /** One connection that never rests. Gives how many rows it has written. */
 async function write(url: string, signal: AbortSignal): Promise<number> {
-  const client = new pg.Client({ connectionString: url })
-  await client.connect()
+  const client = await connected(url)
   const rows = 200_000
   let written = 0
   for (; !signal.aborted; written += rows) {

@@ -6,7 +6,7 @@ export interface Workload {
   /** Changes, which is how many records there must be. */
   readonly changes: number
   /** Before the slot is there. */
-  readonly before?: string
+  readonly before?: readonly string[]
   readonly fill: string
   /** Its rows are to be read from the table, not its changes from the WAL. */
   readonly atRest?: boolean
@@ -40,14 +40,14 @@ export const MORE: readonly Workload[] = [
     name: 'updates, 100 a transaction',
     tables: ['narrow'],
     changes: FEW,
-    before: `call fill_narrow(${FEW}, 10000)`,
+    before: [`call fill_narrow(${FEW}, 10000)`],
     fill: `call change_narrow(${FEW}, 100, 'update narrow set a = a + 1')`,
   },
   {
     name: 'updates, replica identity full',
     tables: ['narrow'],
     changes: FEW,
-    before: `alter table narrow replica identity full; call fill_narrow(${FEW}, 10000)`,
+    before: ['alter table narrow replica identity full', `call fill_narrow(${FEW}, 10000)`],
     fill: `call change_narrow(${FEW}, 100, 'update narrow set a = a + 1')`,
   },
   {
@@ -55,7 +55,7 @@ export const MORE: readonly Workload[] = [
     tables: ['narrow'],
     // Each is followed by a tombstone.
     changes: 2 * FEW,
-    before: `call fill_narrow(${FEW}, 10000)`,
+    before: [`call fill_narrow(${FEW}, 10000)`],
     fill: `call change_narrow(${FEW}, 100, 'delete from narrow')`,
   },
   { name: 'rows of 1.6 kB', tables: ['long'], changes: count(200_000), fill: `call fill_long(${count(200_000)}, 100)` },

@@ -1,7 +1,6 @@
 /** evert, in a process of its own: from the first change it reads to the commit of the last. */
 import { spawn } from 'node:child_process'
-import { positionIn } from '../../src/log/position-in.js'
-import type { Contender, Result } from '../contest.js'
+import { byPosition, type Contender, type Result } from '../contest.js'
 import { output } from './processes.js'
 
 /** See ../evert.js. */
@@ -33,6 +32,13 @@ export function evert(
     floor,
     run: ({ url, kafka, slot, end }) =>
       runEvert({ ...rest, url: `${url}?sslmode=${tls ? 'require' : 'disable'}`, kafka, slot, end }),
-    place: (record) => positionIn(record) ?? '',
+    place: byPosition,
   }
+}
+
+export const EVERT_SNAPSHOT: Contender = {
+  name: 'evert, 2 readers',
+  floor: 'psql \\copy',
+  run: ({ url, kafka, slot }) => runEvert({ url, kafka, slot, end: null }),
+  place: byPosition,
 }

@@ -1,9 +1,10 @@
-/** Rows as JSON, 5,000 records to a request; what is acknowledged to Postgres is in Kafka. */
+/** Rows as JSON, as many to a request as a broker takes in a batch; what is acknowledged to Postgres is in Kafka. */
 import { CompressionTypes, Kafka, logLevel, Partitioners } from 'kafkajs'
 import { LogicalReplicationService, PgoutputPlugin } from 'pg-logical-replication'
 
 const [url = '', broker = '', slot = ''] = process.argv.slice(2)
-const BATCH = 5000
+/** Characters: max.message.bytes is 1 MiB, and a transaction of 100 rows, and what surrounds each record, comes on top. */
+const BATCH = 600_000
 const kafka = new Kafka({ brokers: [broker], logLevel: logLevel.ERROR })
 const producer = kafka.producer({ createPartitioner: Partitioners.DefaultPartitioner, maxInFlightRequests: 1 })
 await producer.connect()
@@ -14,7 +15,7 @@ const service = new LogicalReplicationService(
 
 /** By topic. */
 let pending = new Map()
-let records = 0
+let characters = 0
 let ordinal = 0
 let commit = ''
 
@@ -24,7 +25,7 @@ service.on('data', async (lsn, change) => {
     ordinal = 0
     return
   }
-  if (change.tag === 'commit') return records >= BATCH ? await send(lsn) : undefined
+  if (change.tag === 'commit') return characters >= BATCH ? await send(lsn) : undefined
   if (change.relation === undefined) return
   const topic = `${slot}.${change.relation.schema}.${change.relation.name}`
   const position = `${commit.replace('/', '').padStart(16, '0')}-${String(ordinal++).padStart(10, '0')}`
@@ -32,17 +33,17 @@ service.on('data', async (lsn, change) => {
   if (!pending.has(topic)) pending.set(topic, [])
   const text = JSON.stringify(value, (_, item) => (typeof item === 'bigint' ? String(item) : item))
   pending.get(topic).push({ key: String((change.new ?? change.key ?? change.old).id), value: text })
-  records++
+  characters += text.length
 })
 
 async function send(lsn) {
   const topicMessages = [...pending].map(([topic, messages]) => ({ topic, messages }))
   pending = new Map()
-  records = 0
+  characters = 0
   await producer.sendBatch({ acks: -1, compression: CompressionTypes.None, topicMessages })
   await service.acknowledge(lsn)
 }
 
 // What is left when nothing more comes.
-setInterval(() => void (records > 0 && records < BATCH && send('0/0')), 1000)
+setInterval(() => void (characters > 0 && characters < BATCH && send('0/0')), 1000)
 await service.subscribe(new PgoutputPlugin({ protoVersion: 1, publicationNames: ['bench'] }), slot)

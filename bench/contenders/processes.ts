@@ -53,6 +53,7 @@ export async function runWatched(child: ChildProcess, { workload, kafka, slot }:
   }
   const first = await until(1)
   const last = await until(workload.changes)
+  if (last.records === first.records) throw new Error(`${slot}: over before it was seen to begin; raise BENCH_SCALE`)
   const share = workload.changes / (last.records - first.records)
   const rssMB = statusMB(child.pid, 'VmHWM')
   child.kill('SIGKILL')

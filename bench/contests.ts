@@ -1,0 +1,64 @@
+/**
+ * `npm run bench -- drain | more | cost | snapshot`: contenders that do the same work in turns. Beside evert there is always what the server
+ * can send to anybody: pg_recvlogical reads the same changes to nowhere, and psql's \copy the same rows.
+ */
+import { compete, type Contender, type Servers } from './contest.js'
+import { DEBEZIUM, DEBEZIUM_AS_SHIPPED } from './contenders/debezium.js'
+import { evert, EVERT_SNAPSHOT } from './contenders/evert.js'
+import { KAFKAJS } from './contenders/kafkajs.js'
+import { pgRecvlogical } from './contenders/pg-recvlogical.js'
+import { PSQL_COPY } from './contenders/psql.js'
+import { barChart, barsOf, type Cells, conditions, contestCells, contestHead, publish, table, tell } from './report.js'
+import { DRAIN, MORE, SNAPSHOT, type Workload } from './workloads.js'
+
+const FLOOR = pgRecvlogical('pg_recvlogical', 'disable')
+const FLOOR_TLS = pgRecvlogical('pg_recvlogical, TLS', 'require')
+const OURS = evert('evert', { floor: FLOOR.name })
+const OURS_TLS = evert('evert, TLS', { floor: FLOOR_TLS.name, tls: true })
+
+const BY_FORMAT = [
+  ...['evert', 'plain', 'debezium', 'cloudevents'].map((format) => ({ format, compression: 'none' })),
+  ...['lz4', 'snappy', 'zstd', 'gzip'].map((compression) => ({ format: 'evert', compression })),
+].map((variant) => evert(`${variant.format}, ${variant.compression}`, { floor: 'evert, none', ...variant }))
+
+interface Contest {
+  readonly name: string
+  readonly workloads: readonly Workload[]
+  /** Shares are of the floor of the first. */
+  readonly contenders: readonly Contender[]
+}
+
+/** The three workloads that figures of others are known of, with everybody. */
+export const drain = contest({
+  name: 'drain',
+  workloads: DRAIN,
+  contenders: [OURS, FLOOR, OURS_TLS, FLOOR_TLS, KAFKAJS, DEBEZIUM, DEBEZIUM_AS_SHIPPED],
+})
+
+/** What else a database does, without peers. */
+export const more = contest({ name: 'more', workloads: MORE, contenders: [OURS, FLOOR, OURS_TLS, FLOOR_TLS] })
+
+/** Bytes, CPU and memory by format and compression. */
+export const cost = contest({
+  name: 'cost',
+  workloads: DRAIN.filter(({ name }) => name.includes('100 rows')),
+  contenders: BY_FORMAT,
+})
+
+export const snapshot = contest({ name: 'snapshot', workloads: SNAPSHOT, contenders: [EVERT_SNAPSHOT, PSQL_COPY] })
+
+function contest({ name, workloads, contenders }: Contest): (servers: Servers, only: string) => Promise<void> {
+  return async (servers, only) => {
+    const rows: Cells[] = []
+    const bars = []
+    for (const workload of workloads.filter((one) => one.name.startsWith(only))) {
+      const results = await compete(`bench_${name}_${workloads.indexOf(workload)}`, workload, contenders, servers)
+      const cells = contestCells(workload, results)
+      for (const line of cells) tell(line)
+      rows.push(...cells)
+      bars.push(barsOf(workload, results))
+    }
+    const head = contestHead(contenders[0]?.floor ?? '')
+    await publish(name, `${conditions()}\n\n${table(head, rows)}`, barChart('rows/s', bars))
+  }
+}
