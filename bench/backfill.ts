@@ -99,7 +99,7 @@ export async function backfill(servers: Servers, only: string): Promise<void> {
 
 async function filled(servers: Servers, database: string): Promise<string> {
   const url = await makeDatabase(servers, database)
-  await query(url, `call fill_narrow(${BACKFILLED}, 100000)`)
+  await query(url, `call fill_narrow(${BACKFILLED}, 10000)`)
   await query(
     url,
     `create table held (like narrow including all); insert into held select * from narrow;

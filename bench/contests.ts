@@ -2,6 +2,7 @@
  * `npm run bench -- drain | more | cost | snapshot`: contenders that do the same work in turns. Beside evert there is always what the server
  * can send to anybody: pg_recvlogical reads the same changes to nowhere, and psql's \copy the same rows.
  */
+import zlib from 'node:zlib'
 import { compete, type Contender, type Servers } from './contest.js'
 import { DEBEZIUM, DEBEZIUM_AS_SHIPPED } from './contenders/debezium.js'
 import { evert, EVERT_SNAPSHOT } from './contenders/evert.js'
@@ -16,9 +17,12 @@ const FLOOR_TLS = pgRecvlogical('pg_recvlogical, TLS', 'require')
 const OURS = evert('evert', { floor: FLOOR.name })
 const OURS_TLS = evert('evert, TLS', { floor: FLOOR_TLS.name, tls: true })
 
+/** Node has it from 22.15 on. */
+const ZSTD = 'zstdCompressSync' in zlib ? ['zstd'] : []
+
 const BY_FORMAT = [
   ...['evert', 'plain', 'debezium', 'cloudevents'].map((format) => ({ format, compression: 'none' })),
-  ...['lz4', 'snappy', 'zstd', 'gzip'].map((compression) => ({ format: 'evert', compression })),
+  ...['lz4', 'snappy', 'gzip', ...ZSTD].map((compression) => ({ format: 'evert', compression })),
 ].map((variant) => evert(`${variant.format}, ${variant.compression}`, { floor: 'evert, none', ...variant }))
 
 interface Contest {
