@@ -1,7 +1,7 @@
 /**
  * The bridge: read, append, acknowledge. Everything evert promises about exactly once is in the order of these three.
  *
- * While one batch commits, the socket goes on filling the next, up to a bound in bytes. A batch without an end LSN is a part of a
+ * While one batch is appended, the socket goes on filling the next, up to a bound in bytes; while it commits, the next is appended. A batch without an end LSN is a part of a
  * Postgres transaction that is too large for one: the log transaction stays open until the part that ends it.
  */
 import type { Clock } from './base/clock.js'
@@ -37,13 +37,23 @@ export interface BridgeOptions extends Omit<ChangesRequest<FilledRecords>, 'sink
 export async function bridge(options: BridgeOptions): Promise<void> {
   const { source, writer, progress, onCommit } = options
   const { sink = writer.sink } = options
-  for await (const batch of source.changes({ ...options, sink, cut: () => cutBoth(options) })) {
-    const { records, bytes } = batch.records
-    await writer.append(batch.records, batch.endLsn === null ? null : progress.at(batch.endLsn)) // one log transaction
-    if (batch.endLsn === null) continue
-    source.acknowledge(batch.endLsn) // only now may Postgres drop that WAL
-    onCommit({ records, bytes, endLsn: batch.endLsn })
+  const failed = new AbortController()
+  const signal = AbortSignal.any([options.signal, failed.signal])
+  let committed = Promise.resolve()
+  const append = async ({ endLsn, records: filled }: Batch<FilledRecords>): Promise<void> => {
+    const { records, bytes } = filled
+    await writer.append(filled, endLsn === null ? null : progress.at(endLsn)) // one log transaction
+    if (endLsn === null) return
+    source.acknowledge(endLsn) // only now may Postgres drop that WAL
+    onCommit({ records, bytes, endLsn })
   }
+  for await (const batch of source.changes({ ...options, signal, sink, cut: () => cutBoth(options) })) {
+    failed.signal.throwIfAborted()
+    committed = append(batch)
+    committed.catch((error: unknown) => failed.abort(error))
+    await writer.ready()
+  }
+  await committed
 }
 
 /** Nobody goes on from the middle of a snapshot: after its first rows, its log transactions may be larger than a batch, for commits cost. */

@@ -61,7 +61,7 @@ export const OPTIONS = [
     schema: text.regex(NAME, 'up to 100 letters, digits, _ and -'),
     help: "name of the pipeline (default: the database's name)",
     prose:
-      'Slot, publication, topic prefix and transactional id carry it. Give each pipeline of one Kafka cluster a name of its own.',
+      'Slot, publication, topic prefix and transactional ids carry it. Give each pipeline of one Kafka cluster a name of its own.',
   },
   {
     name: 'tables',

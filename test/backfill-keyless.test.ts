@@ -133,6 +133,7 @@ async function watchedLog(onAppend: (records: FilledRecords, progress: Progress 
       progress: writer.progress,
       cut: () => writer.cut(),
       append,
+      ready: () => writer.ready(),
       close: () => writer.close(),
     }
   }

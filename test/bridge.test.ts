@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { systemClock } from '../src/base/clock.js'
-import { appendAll } from '../src/bridge.js'
+import { appendAll, bridge, type BridgeOptions } from '../src/bridge.js'
 import { openEmbeddedLog } from '../src/log/embedded/log.js'
 import type { FilledRecords, Log } from '../src/log/log.js'
 import { readAll, startPipeline } from './support/pipeline.js'
@@ -69,6 +69,26 @@ describe('what is appended as it comes', () => {
 })
 
 describe('bridge', () => {
+  it('stops at once where a commit fails while nothing comes, and acknowledges nothing', async () => {
+    const acknowledged: unknown[] = []
+    const filled = { bytes: 1, records: 1 }
+    const changes = async function* ({ signal }: { signal: AbortSignal }): AsyncGenerator {
+      yield { records: filled, endLsn: 8n, commitLsn: 1n }
+      await new Promise((resolve) => signal.addEventListener('abort', resolve))
+    }
+    const failure = new Error('fenced')
+    const writer = { ready: async () => undefined, append: () => Promise.reject(failure) }
+    const bridging = bridge({
+      source: { changes, acknowledge: (lsn: unknown) => acknowledged.push(lsn) },
+      writer,
+      progress: { at: () => new Map() },
+      signal: new AbortController().signal,
+      onCommit: (committed: unknown) => acknowledged.push(committed),
+    } as unknown as BridgeOptions)
+    await expect(bridging).rejects.toBe(failure)
+    expect(acknowledged).toEqual([])
+  })
+
   it('publishes the rows that are there, then every change', async () => {
     await database.query(
       `create table item (id int primary key, name text); insert into item values (1, 'old'), (2, 'older')`,

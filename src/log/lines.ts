@@ -28,6 +28,7 @@ export function lineWriter(stream: Writable, { marks }: { readonly marks: boolea
   let buffer = Buffer.allocUnsafe(START_BYTES)
   let bytes = 0
   let records = 0
+  let drained: Promise<unknown> = Promise.resolve()
   const append: RecordSink['append'] = (_, record) => {
     const length = record.valueEnd - record.valueStart
     if (bytes + length + 1 > buffer.length) {
@@ -64,7 +65,10 @@ export function lineWriter(stream: Writable, { marks }: { readonly marks: boolea
     },
     async append(filled) {
       assert(filled instanceof FilledLines, 'records of another writer are appended')
-      if (!stream.write(filled.lines)) await once(stream, 'drain')
+      if (!stream.write(filled.lines)) await (drained = once(stream, 'drain'))
+    },
+    async ready() {
+      await drained
     },
     close: async () => undefined,
   }

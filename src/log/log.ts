@@ -24,10 +24,13 @@ export interface LogWriter {
   cut(): FilledRecords
   /**
    * Adds records to the open log transaction, opening one where none is. With progress the log transaction commits, both or
-   * neither; with null it stays open for more. Appends are made one after the other. After an error the writer is unusable.
+   * neither; with null it stays open for more. Resolves when that is done. Appends are made one after the other, the next when the
+   * writer is `ready`: log transactions commit in the order of their appends. After an error the writer is unusable.
    * Retriable broker errors are retried inside. Errors: LOG_FENCED, LOG_UNAVAILABLE, RECORD_TOO_LARGE, LOG_DISK_FULL, …
    */
   append(records: FilledRecords, progress: Progress | null): Promise<void>
+  /** Resolves when the next append may be made, which can be before the last one has committed. Errors: those of the last append. */
+  ready(): Promise<void>
   /** Aborts an open log transaction and gives everything back. Safe to call twice, and after an error. */
   close(): Promise<void>
 }

@@ -219,6 +219,22 @@ export function logContract(name: string, underTest: LogUnderTest): void {
         expect(offsets.every((offset, i) => i === 0 || offset > offsets[i - 1]!)).toBe(true)
       })
 
+      it('stay in order where each append is made as soon as the writer is ready', async () => {
+        const writer = await openWriter()
+        const expected = Array.from({ length: 100 }, (_, i) => `row ${i}`)
+        const appended: Promise<void>[] = []
+        for (const [i, value] of expected.entries()) {
+          await fill(writer, topic, [event(keyFor(2), value)])
+          const progress = i % 3 === 1 ? null : new Map([['at', Buffer.from(value)]])
+          appended.push(writer.append(writer.cut(), progress))
+          await writer.ready()
+        }
+        await Promise.all(appended)
+        const [, , records] = await settle(log, pipeline, topic)
+        expect(values(records ?? [])).toEqual(expected)
+        expect((await openWriter()).progress.get('at')?.toString()).toBe(expected.at(-1))
+      })
+
       it('may be large, several of them in one append', async () => {
         const writer = await openWriter()
         const large = [...'abcdefghijkl'].map((letter) => letter.repeat(900_000))

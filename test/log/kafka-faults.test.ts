@@ -8,7 +8,7 @@ import {
   produceV8,
 } from '@platformatic/kafka'
 import { Cluster } from '../../src/log/kafka/cluster.js'
-import { codesOf } from '../../src/log/kafka/errors.js'
+import { codesOf, isPassing } from '../../src/log/kafka/errors.js'
 import { openKafkaLog } from '../../src/log/kafka/log.js'
 import type { KafkaOptions } from '../../src/log/kafka/options.js'
 import type { VersionedRequest } from '../../src/log/kafka/requests.js'
@@ -86,8 +86,9 @@ async function untilState(wanted: (state: string | null) => boolean): Promise<vo
       const { transactionStates } = await describeTransactionsV0.api.async(connection, [name])
       if (wanted(transactionStates[0]?.transactionState ?? null)) return
     } catch (error) {
-      if (!codesOf(error).includes(TRANSACTIONAL_ID_NOT_FOUND)) throw error
-      if (wanted(null)) return
+      if (codesOf(error).includes(TRANSACTIONAL_ID_NOT_FOUND)) {
+        if (wanted(null)) return
+      } else if (!isPassing(error)) throw error
     }
   }
 }

@@ -16,20 +16,22 @@ const BRIDGE = 'src/bridge.ts'
 const STREAM = 'src/postgres/replication-stream.ts'
 const CHANGES = 'src/postgres/changes.ts'
 const PRODUCER = 'src/log/kafka/transactional-producer.ts'
+const ID = 'src/log/kafka/transactional-id.ts'
 const LOG = 'src/log/kafka/log.ts'
 const READER = 'src/log/kafka/reader.ts'
 
-const APPEND = 'await writer.append(batch.records, batch.endLsn === null ? null : progress.at(batch.endLsn))'
-const ACKNOWLEDGE = 'source.acknowledge(batch.endLsn)'
+const APPEND = 'await writer.append(filled, endLsn === null ? null : progress.at(endLsn))'
+const ACKNOWLEDGE = 'source.acknowledge(endLsn)'
 const INIT = `    const response = await this.#ask((broker) =>
-      this.#cluster.call(broker, initProducerId, this.#id, transactionTimeoutMs, id, epoch),
+      this.#cluster.call(broker, initProducerId, this.#options.id, transactionTimeoutMs, id, epoch),
     )`
 const SEND = `      await this.#producer.send(batches)
-      if (progress !== null) await this.#producer.end(true)`
-const TENDED = '      if (await this.#stopsBefore(this.#tending)) this.#signal.throwIfAborted()'
-const FENCE = `        await producer.init()
-        const topics = (await cluster.listTopics()).map((topic) => topic.name).filter((topic) => isTopicOf(name, topic))
-        await producer.endLeftOver(topics, committed)
+      return { committed: progress === null ? null : this.#producer.end(true) }`
+const TENDED = '      await this.#free\n      if (await this.#stopsBefore(this.#tending)) this.#signal.throwIfAborted()'
+const FENCE = `        await producer.takeOver(async () => {
+          const topics = await cluster.listTopics()
+          return topics.map((topic) => topic.name).filter((topic) => isTopicOf(name, topic))
+        })
         const entries = await entriesOf({ name, signal })`
 const FAILED = `        broken.add(key)
         undelivered.add(entry)`
@@ -38,7 +40,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'acknowledges before the append',
     file: BRIDGE,
-    changes: [[APPEND, `if (batch.endLsn !== null) source.acknowledge(batch.endLsn)\n${APPEND}`]],
+    changes: [[APPEND, `if (endLsn !== null) source.acknowledge(endLsn)\n${APPEND}`]],
   },
   {
     name: 'does not wait for the append',
@@ -53,7 +55,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'acknowledges one byte more than the end LSN',
     file: BRIDGE,
-    changes: [[ACKNOWLEDGE, 'source.acknowledge((batch.endLsn + 1n) as typeof batch.endLsn)']],
+    changes: [[ACKNOWLEDGE, 'source.acknowledge((endLsn + 1n) as typeof endLsn)']],
   },
   {
     name: 'acknowledges what a keepalive says',
@@ -72,7 +74,6 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'publishes a message again that ended at the end LSN',
-    from: 300,
     file: CHANGES,
     changes: [['lsn <= this.#options.from', 'lsn < this.#options.from']],
   },
@@ -89,12 +90,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'commits a part of a large transaction',
     file: BRIDGE,
-    changes: [
-      [
-        'batch.endLsn === null ? null : progress.at(batch.endLsn)',
-        'progress.at(batch.endLsn ?? progress.state.endLsn)',
-      ],
-    ],
+    changes: [['endLsn === null ? null : progress.at(endLsn)', 'progress.at(endLsn ?? progress.state.endLsn)']],
   },
   {
     name: 'waits for ever once the shapes of tables have filled the sink',
@@ -104,7 +100,6 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'leaves transactions before a snapshot to its first rows',
-    from: 1330,
     file: STREAM,
     changes: [['!full && !this.#reached && this.#young', '!full && this.#young']],
   },
@@ -139,7 +134,8 @@ export const MUTATIONS: readonly Mutation[] = [
           await this.#producer.end(true)
           await this.#producer.send(entries.batches)
           await this.#producer.end(true)
-        }`,
+        }
+        return { committed: null }`,
       ],
     ],
   },
@@ -149,18 +145,21 @@ export const MUTATIONS: readonly Mutation[] = [
     changes: [
       [
         SEND,
-        'const sent = this.#producer.send(batches); if (progress !== null) await this.#producer.end(true); await sent',
+        `const sent = this.#producer.send(batches)
+        const committed = progress === null ? null : this.#producer.end(true)
+        await sent
+        return { committed }`,
       ],
     ],
   },
   {
     name: 'reads the progress before it fences',
     file: LOG,
-    changes: [[FENCE, 'const entries = await entriesOf({ name, signal })\nawait producer.init()']],
+    changes: [[FENCE, 'const entries = await entriesOf({ name, signal })\nawait producer.takeOver(async () => [])']],
   },
   {
     name: 'goes on with the producer of before, and so aborts nothing',
-    file: PRODUCER,
+    file: ID,
     changes: [
       [
         'const FIRST_RETRY_MS',
@@ -168,7 +167,7 @@ export const MUTATIONS: readonly Mutation[] = [
       ],
       [
         INIT,
-        `const place = this.#id + this.#cluster.options.clientId.slice(0, 5)\n${INIT.replace('await', 'kept.get(place) ?? await')}\nkept.set(place, response)`,
+        `const place = this.#options.id + this.#cluster.options.clientId.slice(0, 5)\n${INIT.replace('await', 'kept.get(place) ?? await')}\nkept.set(place, response)`,
       ],
     ],
   },
@@ -176,19 +175,19 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'fences nobody, with a transactional id for each start',
     file: PRODUCER,
     changes: [
-      ['const FIRST_RETRY_MS', 'let starts = 0\nconst FIRST_RETRY_MS'],
-      ['this.#id = transactionalId', 'this.#id = `${transactionalId}-${starts++}`'],
+      ['const MARKERS_LATE_MS', 'let starts = 0\nconst MARKERS_LATE_MS'],
+      ['transactionalIds(transactionalId)', 'transactionalIds(`${transactionalId}-${starts++}`)'],
     ],
   },
   {
     name: 'keeps its epoch after a request that was not answered',
-    from: 510,
+    from: 300,
     file: PRODUCER,
-    changes: [['this.#unanswered) await this.init()', 'this.#unanswered) void 0']],
+    changes: [['if (id.unanswered) await id.init()', 'void 0']],
   },
   {
     name: 'begins while markers of its last log transaction are missing',
-    from: 54400,
+    from: 4100,
     file: PRODUCER,
     changes: [['    await this.#requireMarkers()\n    // One', '    // One']],
   },
@@ -196,42 +195,61 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'writes markers again beside what it sends',
     from: 34200,
     file: PRODUCER,
-    changes: [
-      [`    this.#busy = true\n    try {\n${TENDED}`, `${TENDED.trimStart()}\n    this.#busy = true\n    try {`],
-    ],
+    changes: [[`    this.#busy = true\n    try {\n${TENDED}`, `${TENDED}\n    this.#busy = true\n    try {`]],
   },
   {
     name: 'begins where it has waited for markers and a broker was lost meanwhile',
     from: 7100,
     file: PRODUCER,
-    changes: [['return this.#last !== null && (late', 'return false && (late']],
+    changes: [['return id.last !== null && (late', 'return false && (late']],
   },
   {
     name: 'takes markers for written where a broker was lost before the end',
-    from: 1400,
+    from: 4100,
     file: PRODUCER,
-    changes: [['this.#losses = this.#lossesAtBegin', 'this.#losses = this.#cluster.losses']],
+    changes: [['this.#losses = id.lossesAtBegin', 'this.#losses = this.#cluster.losses']],
   },
   {
     name: 'leaves records unseen where their markers are missing, until there is more to send',
     from: 600,
     file: PRODUCER,
-    changes: [['if (this.#busy || this.#openedMs', 'if (true || this.#openedMs']],
+    changes: [['if (this.#busy || this.#ids', 'if (true || this.#ids']],
   },
   {
     name: 'aborts what a start finds without a marker',
-    from: 1550,
-    file: LOG,
-    changes: [['await producer.endLeftOver(topics, committed)', 'await producer.endLeftOver(topics, false)']],
+    from: 1100,
+    file: ID,
+    changes: [["commit: state === 'PrepareCommit' || state === 'CompleteCommit'", 'commit: false']],
+  },
+  {
+    name: 'commits before the log transaction before it',
+    file: PRODUCER,
+    changes: [['const before = commit ? this.#ended', 'const before = commit ? Promise.resolve()']],
+  },
+  {
+    name: 'sends by an id whose last log transaction is still to be committed',
+    file: PRODUCER,
+    changes: [['await this.#free\n', '']],
+  },
+  {
+    name: 'takes what is still to be committed for left open',
+    from: 1200,
+    file: PRODUCER,
+    changes: [['if (this.#cluster.losses !== this.#losses) await this.#ended', '']],
+  },
+  {
+    name: 'is not stopped by a commit that fails while nothing comes',
+    file: BRIDGE,
+    changes: [['failed.abort(error)', 'void error']],
   },
   {
     name: 'gives a sequence number again after a failed round',
-    file: PRODUCER,
+    file: ID,
     changes: [[FAILED, `${FAILED}\n        this.#sequences.set(key, entry.records.readInt32BE(53))`]],
   },
   {
     name: 'sends a batch again under another sequence number',
-    file: PRODUCER,
+    file: ID,
     changes: [
       ['import { EvertError }', "import { crc32c } from '@node-rs/crc32'\nimport { EvertError }"],
       [
@@ -246,19 +264,19 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'takes a partition that is missing from a response for delivered',
-    file: PRODUCER,
+    file: ID,
     changes: [
       ['if (code === CODE.none || code', 'if ((code === undefined && error === null) || code === CODE.none || code'],
     ],
   },
   {
     name: 'takes a lost response for an answer',
-    file: PRODUCER,
+    file: ID,
     changes: [['if (code === CODE.none || code', 'if (code === undefined || code === CODE.none || code']],
   },
   {
     name: 'sends the rest of a failed round first',
-    file: PRODUCER,
+    file: ID,
     changes: [
       [
         'return { left: batches.filter((batch) => undelivered.has(batch)), failure }',

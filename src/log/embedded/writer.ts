@@ -72,6 +72,7 @@ class EmbeddedWriter implements LogWriter {
   readonly progress: Progress
   readonly #options: WriterOptions
   readonly #epoch: bigint
+  #appended: Promise<void> = Promise.resolve()
   #usable = true
 
   constructor(options: WriterOptions & { readonly epoch: bigint; readonly progress: Progress }) {
@@ -91,6 +92,17 @@ class EmbeddedWriter implements LogWriter {
   }
 
   async append(records: FilledRecords, progress: Progress | null): Promise<void> {
+    const appended = this.#append(records, progress)
+    this.#appended = appended
+    await appended
+  }
+
+  /** What is appended is committed at once. */
+  async ready(): Promise<void> {
+    await this.#appended
+  }
+
+  async #append(records: FilledRecords, progress: Progress | null): Promise<void> {
     assert(records instanceof FilledBatches, 'records of another log are appended')
     assert(this.#usable, 'a writer is used after an error or its close')
     try {

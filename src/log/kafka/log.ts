@@ -21,7 +21,8 @@ import {
 } from './topics.js'
 import { untilSettled } from './end-offsets.js'
 import { isOfLog, RememberedTopics, requireRemembered } from './remembered.js'
-import { type OnDelivered, TransactionalProducer } from './transactional-producer.js'
+import type { OnDelivered } from './transactional-id.js'
+import { TransactionalProducer } from './transactional-producer.js'
 
 /** `connect` makes a client of the cluster. Errors: LOG_UNREACHABLE, LOG_TLS, LOG_AUTHENTICATION, COMPRESSION_MISSING. */
 export async function openKafkaLog(options: KafkaOptions, connect = (): Cluster => new Cluster(options)): Promise<Log> {
@@ -73,10 +74,10 @@ export async function openKafkaLog(options: KafkaOptions, connect = (): Cluster 
           signal: grace.signal,
           onDelivered: (...delivered) => onDelivered(...delivered),
         })
-        const committed = await producer.lastWasCommitted()
-        await producer.init()
-        const topics = (await cluster.listTopics()).map((topic) => topic.name).filter((topic) => isTopicOf(name, topic))
-        await producer.endLeftOver(topics, committed)
+        await producer.takeOver(async () => {
+          const topics = await cluster.listTopics()
+          return topics.map((topic) => topic.name).filter((topic) => isTopicOf(name, topic))
+        })
         const entries = await entriesOf({ name, signal })
         const remembered = new RememberedTopics(entries)
         if (accept) await remembered.accept(cluster)
@@ -97,9 +98,7 @@ export async function openKafkaLog(options: KafkaOptions, connect = (): Cluster 
           signal: grace.signal,
           onDelivered,
         })
-        const committed = await producer.lastWasCommitted()
-        await producer.init()
-        if (await exists(cluster, topic)) await producer.endLeftOver([topic], committed)
+        await producer.takeOver(async () => ((await exists(cluster, topic)) ? [topic] : []))
         return new KafkaWriter({ cluster, producer, codec, progress: null, grace })
       } catch (error) {
         grace.end()
@@ -213,6 +212,7 @@ class KafkaWriter implements LogWriter {
   readonly #entries: { readonly sink: BatchSink; readonly topic: string; readonly remembered: RememberedTopics } | null
   readonly #grace: Grace
   readonly #clock: Clock
+  #ready: Promise<unknown> = Promise.resolve()
   #usable = true
 
   constructor({ cluster, producer, codec, progress, grace }: WriterOptions) {
@@ -236,15 +236,33 @@ class KafkaWriter implements LogWriter {
   async append(records: FilledRecords, progress: Progress | null): Promise<void> {
     assert(records instanceof FilledBatches, 'records of another log are appended')
     assert(this.#usable, 'a writer is used after an error or its close')
+    try {
+      const sent = this.#send(records, progress)
+      this.#ready = sent
+      await (
+        await sent
+      ).committed
+    } catch (error) {
+      this.#usable = false
+      throw error
+    }
+  }
+
+  async ready(): Promise<void> {
+    await this.#ready
+  }
+
+  /** Of a part, nothing is committed. */
+  async #send(
+    records: FilledBatches,
+    progress: Progress | null,
+  ): Promise<{ readonly committed: Promise<void> | null }> {
     const entries = progress === null ? null : this.#fill(progress)
     const batches = entries === null ? records.batches : [...records.batches, ...entries.batches]
     try {
       for (const { builder } of records.batches) await builder.compress(this.#codec)
       await this.#producer.send(batches)
-      if (progress !== null) await this.#producer.end(true)
-    } catch (error) {
-      this.#usable = false
-      throw error
+      return { committed: progress === null ? null : this.#producer.end(true) }
     } finally {
       records.release()
       entries?.release()
