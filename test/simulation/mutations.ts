@@ -193,7 +193,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'writes markers again beside what it sends',
-    from: 34200,
+    from: 7000,
     file: PRODUCER,
     changes: [[`    this.#busy = true\n    try {\n${TENDED}`, `${TENDED}\n    this.#busy = true\n    try {`]],
   },
@@ -236,11 +236,6 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 1200,
     file: PRODUCER,
     changes: [['if (this.#cluster.losses !== this.#losses) await this.#ended', '']],
-  },
-  {
-    name: 'is not stopped by a commit that fails while nothing comes',
-    file: BRIDGE,
-    changes: [['failed.abort(error)', 'void error']],
   },
   {
     name: 'gives a sequence number again after a failed round',

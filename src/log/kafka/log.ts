@@ -213,7 +213,9 @@ class KafkaWriter implements LogWriter {
   readonly #grace: Grace
   readonly #clock: Clock
   #ready: Promise<unknown> = Promise.resolve()
-  #usable = true
+  /** Of an append: whoever made the next one before it was told hears of it, too. */
+  #failure: unknown = null
+  #closed = false
 
   constructor({ cluster, producer, codec, progress, grace }: WriterOptions) {
     this.#producer = producer
@@ -235,15 +237,15 @@ class KafkaWriter implements LogWriter {
 
   async append(records: FilledRecords, progress: Progress | null): Promise<void> {
     assert(records instanceof FilledBatches, 'records of another log are appended')
-    assert(this.#usable, 'a writer is used after an error or its close')
+    assert(!this.#closed, 'a writer is used after its close')
+    if (this.#failure !== null) throw this.#failure
     try {
       const sent = this.#send(records, progress)
       this.#ready = sent
-      await (
-        await sent
-      ).committed
+      const { committed } = await sent
+      await committed
     } catch (error) {
-      this.#usable = false
+      this.#failure ??= error
       throw error
     }
   }
@@ -287,8 +289,8 @@ class KafkaWriter implements LogWriter {
   /** After an error the broker aborts what is open, when the next writer comes or the transaction times out. */
   async close(): Promise<void> {
     this.sink.cut().release()
-    const open = this.#usable
-    this.#usable = false
+    const open = !this.#closed && this.#failure === null
+    this.#closed = true
     try {
       if (open) await this.#producer.end(false)
     } finally {

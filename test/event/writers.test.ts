@@ -1,0 +1,246 @@
+/** Every writer of the hot path against the plain way to say the same, wherever in a buffer its bytes lie. */
+import fc from 'fast-check'
+import { EVERT } from '../../src/event/formats.js'
+import { stringLength, writeBytes, writeConstant, writeDigits8, writeHex8, writeString } from '../../src/event/json.js'
+import { lsnFromHalves, toLsn } from '../../src/event/lsn.js'
+import { writeScalar } from '../../src/event/scalars.js'
+import { TransactionStamp } from '../../src/event/transaction-stamp.js'
+import { KIND, type Kind } from '../../src/event/type-kinds.js'
+
+const OUT = Buffer.alloc(64 * 1024)
+const RUNS = { numRuns: 2000 }
+
+/** What a writer makes of bytes that lie between others. */
+function written(
+  content: Buffer,
+  write: (from: Buffer, start: number, end: number, out: Buffer, at: number) => number,
+  place: { readonly before: number; readonly at: number },
+): string {
+  const from = Buffer.concat([Buffer.alloc(place.before, '"\\'), content, Buffer.from('"\\\n\0\x1f')])
+  OUT.fill(0xee)
+  const end = write(from, place.before, place.before + content.length, OUT, place.at)
+  // Neither in front of what was asked for nor behind what was said.
+  expect(place.at === 0 || OUT[place.at - 1] === 0xee).toBe(true)
+  expect(OUT[end]).toBe(0xee)
+  return OUT.toString('utf8', place.at, end)
+}
+
+const place = fc.record({ before: fc.nat(9), at: fc.nat(9) })
+const pad = (value: number, width = 2): string => String(value).padStart(width, '0')
+const text = fc.oneof(
+  fc.string({ unit: 'binary', maxLength: 200 }),
+  fc.string({ unit: fc.constantFrom('"', '\\', '\n', '\u0001', '\u001f', ' ', '!', '#', '[', ']', 'a', 'é', '😀') }),
+)
+
+describe('the writers of bytes', () => {
+  it('copy what they are given', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 300 }), place, (array, at) => {
+        const content = Buffer.from(array)
+        const shown = content.toString()
+        expect(written(content, writeBytes, at)).toBe(shown)
+        const constant = (_: Buffer, _start: number, _end: number, out: Buffer, to: number): number =>
+          writeConstant(content, out, to)
+        expect(written(content, constant, at)).toBe(shown)
+      }),
+      RUNS,
+    )
+  })
+
+  it('write text as JSON.stringify does, and know its length', () => {
+    fc.assert(
+      fc.property(text, place, (value, at) => {
+        const content = Buffer.from(value)
+        // Everything from DEL on stands for itself in both; a lone surrogate is none in UTF-8.
+        const json = JSON.stringify(content.toString())
+        expect(written(content, writeString, at)).toBe(json)
+        const length = (from: Buffer, start: number, end: number, _out: Buffer, to: number): number =>
+          to + stringLength(from, start, end)
+        OUT.fill(0xee)
+        expect(length(content, 0, content.length, OUT, 0)).toBe(Buffer.byteLength(json))
+      }),
+      RUNS,
+    )
+  })
+
+  it('write numbers of eight digits', () => {
+    fc.assert(
+      fc.property(fc.nat(0xffffffff), fc.nat(99_999_999), fc.nat(9), (hex, decimal, at) => {
+        expect(OUT.toString('latin1', at, writeHex8(hex, OUT, at))).toBe(hex.toString(16).padStart(8, '0'))
+        expect(OUT.toString('latin1', at, writeDigits8(decimal, OUT, at))).toBe(String(decimal).padStart(8, '0'))
+      }),
+      RUNS,
+    )
+  })
+})
+
+/** Postgres' text form of a value, and the JSON that is to become of it, said in the plainest way. */
+interface Sample {
+  readonly text: string
+  readonly json: string
+}
+
+interface Moment {
+  readonly year: number
+  readonly month: number
+  readonly day: number
+  readonly time: readonly [hour: number, minute: number, second: number]
+  readonly us: number
+}
+
+const moment: fc.Arbitrary<Moment> = fc.record({
+  year: fc.oneof(fc.integer({ min: -4712, max: 294_275 }), fc.integer({ min: 1900, max: 2100 })),
+  month: fc.integer({ min: 1, max: 12 }),
+  day: fc.integer({ min: 1, max: 28 }),
+  time: fc.tuple(fc.nat(23), fc.nat(59), fc.nat(59)),
+  us: fc.oneof(fc.constant(0), fc.nat(999_999)),
+})
+
+/** Of the year before 1 is 1 BC. */
+function postgresDate({ year, month, day }: Moment): { readonly date: string; readonly era: string } {
+  const shown = year > 0 ? year : 1 - year
+  return { date: `${pad(shown, 4)}-${pad(month)}-${pad(day)}`, era: year > 0 ? '' : ' BC' }
+}
+
+/** ISO 8601's expanded form outside of the four digits, as JavaScript has it. */
+function isoDate({ year, month, day }: Moment): string {
+  const shown = year < 0 || year > 9999 ? `${year < 0 ? '-' : '+'}${pad(Math.abs(year), 6)}` : pad(year, 4)
+  return `${shown}-${pad(month)}-${pad(day)}`
+}
+
+function clock({ time: [hour, minute, second], us }: Moment): string {
+  const fraction = us === 0 ? '' : `.${pad(us, 6).replace(/0+$/, '')}`
+  return `${pad(hour)}:${pad(minute)}:${pad(second)}${fraction}`
+}
+
+function stamp(at: Moment, zone: '' | '+00'): Sample {
+  const { date, era } = postgresDate(at)
+  const json = JSON.stringify(`${isoDate(at)}T${clock(at)}${zone === '' ? '' : 'Z'}`)
+  return { text: `${date} ${clock(at)}${zone}${era}`, json }
+}
+
+/** Date counts milliseconds in the same calendar, up to the year 275760. */
+function epoch(at: Moment): Sample {
+  const { year, month, day, time, us } = at
+  const date = new Date(0)
+  date.setUTCFullYear(year, month - 1, day)
+  date.setUTCHours(...time)
+  return { text: stamp(at, '').text, json: String(BigInt(date.getTime()) * 1000n + BigInt(us)) }
+}
+
+const infinity = fc.constantFrom('infinity', '-infinity').map((value) => ({ text: value, json: `"${value}"` }))
+const bytes = fc.uint8Array({ maxLength: 100 }).map((array) => Buffer.from(array))
+const same = (value: string): Sample => ({ text: value, json: value })
+const quoted = (value: string): Sample => ({ text: value, json: JSON.stringify(value) })
+
+const SCALARS: readonly (readonly [name: string, kind: Kind, samples: fc.Arbitrary<Sample>])[] = [
+  ['integers', KIND.integer, fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }).map((value) => same(String(value)))],
+  [
+    'floats',
+    KIND.float,
+    fc.oneof(
+      fc.double({ noNaN: true, noDefaultInfinity: true }).map((value) => same(String(value))),
+      fc.constantFrom('NaN', 'Infinity', '-Infinity').map(quoted),
+    ),
+  ],
+  ['booleans', KIND.boolean, fc.boolean().map((value) => ({ text: value ? 't' : 'f', json: String(value) }))],
+  ['text', KIND.text, text.map((value) => quoted(Buffer.from(value).toString()))],
+  ['ascii', KIND.ascii, fc.stringMatching(/^[ !#-[\]-~]{0,100}$/).map(quoted)],
+  ['nested JSON', KIND.nested, fc.json().map(same)],
+  [
+    'dates',
+    KIND.date,
+    fc.oneof(
+      moment.map((at) => {
+        const { date, era } = postgresDate(at)
+        return { text: `${date}${era}`, json: JSON.stringify(isoDate(at)) }
+      }),
+      infinity,
+    ),
+  ],
+  [
+    'timestamps',
+    KIND.timestamp,
+    fc.oneof(
+      moment.map((at) => stamp(at, '')),
+      infinity,
+    ),
+  ],
+  [
+    'timestamps with time zone',
+    KIND.timestamptz,
+    fc.oneof(
+      moment.map((at) => stamp(at, '+00')),
+      infinity,
+    ),
+  ],
+  [
+    'timestamps as microseconds',
+    KIND.epochUs,
+    fc.oneof(moment.filter(({ year }) => year < 275_000).map(epoch), infinity),
+  ],
+  [
+    'bytea as base64',
+    KIND.bytea,
+    bytes.map((value) => ({ text: `\\x${value.toString('hex')}`, json: `"${value.toString('base64')}"` })),
+  ],
+  [
+    'bytea as hexadecimal digits',
+    KIND.hex,
+    bytes.map((value) => ({ text: `\\x${value.toString('hex')}`, json: `"${value.toString('hex')}"` })),
+  ],
+  [
+    'money',
+    KIND.money,
+    fc
+      .tuple(fc.constantFrom('', '-'), fc.bigInt({ min: 0n, max: 2n ** 56n }), fc.nat(99))
+      .map(([sign, whole, cents]) => ({
+        text: `${sign}$${whole.toLocaleString('en')}.${pad(cents)}`,
+        json: `"${sign}${whole}.${pad(cents)}"`,
+      })),
+  ],
+]
+
+describe('the writer of scalars', () => {
+  it.each(SCALARS)('writes %s', (_, kind, samples) => {
+    fc.assert(
+      fc.property(samples, place, (sample, at) => {
+        const write = (from: Buffer, start: number, end: number, out: Buffer, to: number): number =>
+          writeScalar(kind, from, start, end, out, to)
+        expect(written(Buffer.from(sample.text), write, at)).toBe(sample.json)
+      }),
+      RUNS,
+    )
+  })
+
+  it('has every kind that is one', () => {
+    const others: Kind[] = [KIND.array, KIND.composite, KIND.hstore]
+    const tested = SCALARS.map(([, kind]) => kind)
+    expect([...tested, ...others].toSorted((a, b) => a - b)).toEqual(Object.values(KIND))
+  })
+})
+
+describe('the stamp of a transaction', () => {
+  it('is its fields, with one ordinal after the other', () => {
+    const half = fc.nat(0xffffffff)
+    const high = fc.oneof(half, fc.nat(3), fc.nat(0x1fffff))
+    const lsns = fc.array(fc.tuple(high, fc.oneof(half, fc.nat(99_999_999))), { minLength: 1, maxLength: 20 })
+    const xids = fc.option(half)
+    const times = fc.bigInt({ min: 0n, max: 2n ** 62n })
+    fc.assert(
+      fc.property(lsns, xids, times, fc.bigInt({ min: 1n, max: 2n ** 64n - 1n }), (changes, xid, timeUs, commit) => {
+        const stamped = new TransactionStamp(EVERT, toLsn(0n))
+        stamped.begin({ commitLsn: toLsn(commit), timeUs, xid, snapshot: false })
+        for (const [ordinal, [top, low]] of changes.entries()) {
+          const txId = xid === null ? '' : `"txId":${xid},`
+          const position = `${commit.toString(16).padStart(16, '0')}-${ordinal.toString(16).padStart(8, '0')}`
+          const rest = `"lsn":${lsnFromHalves(top, low)},"ts_us":${timeUs},"position":"${position}"}}`
+          const end = stamped.write(top, low, OUT, 0)
+          expect(OUT.toString('latin1', 0, end)).toBe(`${txId}${rest}`)
+          expect(end).toBeLessThanOrEqual(stamped.bytes)
+        }
+      }),
+      RUNS,
+    )
+  })
+})

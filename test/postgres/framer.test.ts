@@ -1,0 +1,71 @@
+/** The framer against the plain way: all bytes in one buffer, and one message after the other cut out of it. */
+import fc from 'fast-check'
+import { Framer } from '../../src/postgres/framer.js'
+
+const MEGABYTE = 1024 * 1024
+
+interface Message {
+  readonly tag: number
+  readonly body: Buffer
+}
+
+function encoded({ tag, body }: Message): Buffer {
+  const head = Buffer.from([tag, 0, 0, 0, 0])
+  head.writeUInt32BE(body.length + 4, 1)
+  return Buffer.concat([head, body])
+}
+
+const message = (maxLength: number): fc.Arbitrary<Message> =>
+  fc.record({
+    tag: fc.integer({ min: 0x41, max: 0x7a }),
+    body: fc.tuple(fc.nat(255), fc.nat(maxLength)).map(([byte, length]) => Buffer.alloc(length, byte)),
+  })
+
+const shown = ({ tag, body }: Message): string => `${tag}/${body.length}/${body.toString('latin1')}`
+
+describe('the framer', () => {
+  it.each([
+    ['small messages', 40, 400, { numRuns: 500 }],
+    ['messages that are larger than its buffer', 3 * MEGABYTE, 2 * MEGABYTE, { numRuns: 20 }],
+  ])('finds %s however they are cut, and however often it is held', (_, most, chunk, runs) => {
+    fc.assert(
+      fc.property(
+        fc.array(message(most), { maxLength: 12 }),
+        fc.array(fc.integer({ min: 1, max: chunk }), { minLength: 1 }),
+        fc.array(fc.boolean(), { minLength: 1 }),
+        fc.boolean(),
+        (messages, sizes, holds, inPlace) => {
+          const bytes = Buffer.concat(messages.map(encoded))
+          const found: string[] = []
+          const framer = new Framer((tag, buffer, start, end) => {
+            found.push(shown({ tag, body: buffer.subarray(start, end) }))
+            if (holds[found.length % holds.length]) framer.hold()
+          })
+          let at = 0
+          for (let turn = 0; at < bytes.length; turn++) {
+            let length = Math.min(sizes[turn % sizes.length]!, bytes.length - at)
+            const part = bytes.subarray(at, at + length)
+            if (inPlace) {
+              const room = framer.room()
+              length = Math.min(length, room.length)
+              room.set(part.subarray(0, length))
+              framer.filled(length)
+            } else framer.push(part)
+            at += length
+            // As often as it is held; what has come by then is found.
+            if (turn % 3 === 0) while (framer.held) framer.release()
+          }
+          while (framer.held) framer.release()
+          expect(found.join('\n') === messages.map(shown).join('\n')).toBe(true)
+        },
+      ),
+      runs,
+    )
+  })
+
+  it.each([0, 3, 0x40000001])('refuses a message that claims to be %i bytes long', (length) => {
+    const head = Buffer.from([0x64, 0, 0, 0, 0])
+    head.writeUInt32BE(length, 1)
+    expect(() => new Framer(() => undefined).push(head)).toThrow(`claims to be ${length} bytes long`)
+  })
+})
