@@ -102,12 +102,20 @@ export async function write(
   for (const statement of before) await client.query(statement)
   await client.query(`select pg_create_logical_replication_slot('${name}', 'pgoutput')`)
   await client.query(fill)
-  const lsn = async (text: string): Promise<string> => (await client.query<{ lsn: string }>(text)).rows[0]?.lsn ?? ''
   if (atRest) await client.query('vacuum (freeze, analyze)')
-  const end = await lsn(`select pg_logical_emit_message(true, 'bench', 'end')::text as lsn`)
-  const after = await lsn('select pg_current_wal_insert_lsn()::text as lsn')
+  const end = await endOfTransactions(client)
+  const after = await lsn(client, 'pg_current_wal_insert_lsn()')
   await client.query('checkpoint')
   return { url, client, end, after }
+}
+
+async function lsn(client: pg.Client, of: string): Promise<string> {
+  return (await client.query<{ lsn: string }>(`select ${of}::text as lsn`)).rows[0]?.lsn ?? ''
+}
+
+/** Of a transaction that is committed after all others. */
+export async function endOfTransactions(client: pg.Client): Promise<string> {
+  return await lsn(client, `pg_logical_emit_message(true, 'bench', 'end')`)
 }
 
 /** Drops the database, and the slot of the same name. */

@@ -1,7 +1,8 @@
 /** The verdict itself: a sound log gives none, and each way to spoil it is found. */
 import type { ConsumedRecord } from '../support/independent-consumer.js'
 import { deleted, inserted, Ledger, type Table, updated } from './harness/ledger.js'
-import { CLEAN, type Counts, judge, judgeSample } from './harness/verdict.js'
+import type { LogTransactionOf } from './harness/log-transactions.js'
+import { CLEAN, type Counts, judge, judgeSample, type Verdict } from './harness/verdict.js'
 
 interface Event {
   readonly table: Table
@@ -121,8 +122,22 @@ const CASES: readonly [string, readonly ConsumedRecord[], Partial<Counts>][] = [
   ],
 ]
 
+/** Of one producer: a commit marker takes an offset, so what lies between two gaps is one log transaction. */
+function betweenGaps(records: readonly ConsumedRecord[]): LogTransactionOf {
+  const there = new Set(records.map(({ topic, partition, offset }) => `${topic}/${partition}/${offset}`))
+  return ({ topic, partition, offset }) => {
+    let first = offset
+    while (there.has(`${topic}/${partition}/${first - 1n}`)) first--
+    return `${topic}/${partition}/${first}`
+  }
+}
+
+const judged = (of: Ledger, records: readonly ConsumedRecord[]): Verdict => judge(of, records, betweenGaps(records))
+const sampled = (records: readonly ConsumedRecord[]): Verdict =>
+  judgeSample(ledger, records, { partitions: 1, transactionOf: betweenGaps(records) })
+
 it.each(CASES)('tells %s', (_, records, expected) => {
-  expect(judge(ledger, records)).toMatchObject({ ...CLEAN, ...expected, examples: expect.anything() })
+  expect(judged(ledger, records)).toMatchObject({ ...CLEAN, ...expected, examples: expect.anything() })
 })
 
 it('tells a transaction that two log transactions hold, though everything is there at the end', () => {
@@ -138,14 +153,14 @@ it('tells a transaction that two log transactions hold, though everything is the
   const mover = (id: number, tag: string, offset: number): ConsumedRecord =>
     record({ table: 'mover', partition: 0, offset, op: 'c', id, tag, step: 0, xid: 11 + id, position: `${2 + id}-0` })
   const accounts = [account(0, 'a', 1, '2-1'), account(1, 'b', 2, '3-1')]
-  expect(judge(two, [...accounts, mover(0, 'a', 0), mover(1, 'b', 1)])).toEqual(CLEAN)
+  expect(judged(two, [...accounts, mover(0, 'a', 0), mover(1, 'b', 1)])).toEqual(CLEAN)
   // In one table they came together, in the other one after the other.
-  expect(judge(two, [...accounts, mover(0, 'a', 0), mover(1, 'b', 2)])).toMatchObject({ missing: 0, halfVisible: 1 })
+  expect(judged(two, [...accounts, mover(0, 'a', 0), mover(1, 'b', 2)])).toMatchObject({ missing: 0, halfVisible: 1 })
 })
 
 describe('a sample of a running log', () => {
   it('does not hold a torn cut against anybody', () => {
-    expect(judgeSample(ledger, without(born).slice(0, 2), 1)).toEqual(CLEAN)
+    expect(sampled(without(born).slice(0, 2))).toEqual(CLEAN)
   })
 
   it('tells a half where a later transaction is in every partition', () => {
@@ -172,6 +187,6 @@ describe('a sample of a running log', () => {
       position: '9-0',
     })
     const records = [snapshotRow, a, b, c, account(9, 'z', 4, '9-2'), entry, later]
-    expect(judgeSample(ledger, records, 1)).toMatchObject({ missing: 0, halfVisible: 2 })
+    expect(sampled(records)).toMatchObject({ missing: 0, halfVisible: 2 })
   })
 })

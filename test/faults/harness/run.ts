@@ -5,6 +5,7 @@ import { consume, type ConsumedRecord } from '../../support/independent-consumer
 import { generator } from '../../support/random.js'
 import { consumeWithKcat, kcatInstalled } from './kcat.js'
 import { TABLES } from './ledger.js'
+import { logTransactions } from './log-transactions.js'
 import type { Outcome } from './results.js'
 import type { Stage } from './stage.js'
 import { Tail } from './tail.js'
@@ -230,15 +231,19 @@ async function follow(run: Run, scenario: Scenario, seed: number): Promise<Outco
     await scenario.work(run)
     recoveryMs = await run.recovered()
     await run.written()
-    return judgeSample(writer.ledger, await read(run), PARTITIONS)
+    const records = await read(run)
+    const transactionOf = await logTransactions(bootstrap, run.topics, PARTITIONS)
+    return judgeSample(writer.ledger, records, { partitions: PARTITIONS, transactionOf })
   }
   const failed = writing.then(() => new Promise<never>(() => undefined))
   const sample = await Promise.race([work(), failed])
   await writer.stop()
   await run.caughtUp()
   await run.stopAll()
-  const verdicts = [sample, judge(writer.ledger, await consume(bootstrap, run.topics))]
-  if (kcatInstalled) verdicts.push(judge(writer.ledger, await consumeWithKcat(bootstrap, run.topics)))
+  const readings = [await consume(bootstrap, run.topics)]
+  if (kcatInstalled) readings.push(await consumeWithKcat(bootstrap, run.topics))
+  const transactionOf = await logTransactions(bootstrap, run.topics, PARTITIONS)
+  const verdicts = [sample, ...readings.map((records) => judge(writer.ledger, records, transactionOf))]
   const { transactions, rolledBack, doubted } = writer.ledger
   const changes = transactions.reduce((sum, { effects }) => sum + effects.length, 0)
   const figures = { transactions: transactions.length, changes, rolledBack, doubted }

@@ -1,5 +1,6 @@
 /** Verdict: what the ledger says must be in the log, held against what an independent reader found there. */
 import type { ConsumedRecord } from '../../support/independent-consumer.js'
+import type { LogTransactionOf } from './log-transactions.js'
 import { deleted, type Effect, inserted, type Ledger, snapshotted, type Table, TABLES, updated } from './ledger.js'
 
 export interface Counts {
@@ -20,8 +21,8 @@ export interface Verdict extends Counts {
 export const CLEAN: Verdict = { missing: 0, repeated: 0, outOfOrder: 0, halfVisible: 0, examples: [] }
 
 /** Of a log at rest: the writer has stopped, and a change that was committed after everything else is in the log. */
-export function judge(ledger: Ledger, records: readonly ConsumedRecord[]): Verdict {
-  const reading = read(ledger, records, { atRest: true })
+export function judge(ledger: Ledger, records: readonly ConsumedRecord[], transactionOf: LogTransactionOf): Verdict {
+  const reading = read(ledger, records, { transactionOf, atRest: true })
   const { found, expected, seen } = reading
   for (const identity of expected.keys()) if (!seen.has(identity)) found.add('missing', identity)
   for (const { tag, effects } of ledger.transactions) {
@@ -37,8 +38,12 @@ export function judge(ledger: Ledger, records: readonly ConsumedRecord[]): Verdi
  * whose markers are just being written: only a transaction that a later one follows in every partition must be there whole. And
  * what the writer has not yet heard of is not held against anybody.
  */
-export function judgeSample(ledger: Ledger, records: readonly ConsumedRecord[], partitions: number): Verdict {
-  const { found, seen, ends } = read(ledger, records, { atRest: false })
+export function judgeSample(
+  ledger: Ledger,
+  records: readonly ConsumedRecord[],
+  { partitions, transactionOf }: { readonly partitions: number; readonly transactionOf: LogTransactionOf },
+): Verdict {
+  const { found, seen, ends } = read(ledger, records, { transactionOf, atRest: false })
   const horizon = ends.size < partitions * TABLES.length ? '' : ([...ends.values()].toSorted()[0] ?? '')
   for (const { tag, effects } of ledger.transactions) {
     const there = effects.flatMap(({ identity }) => seen.get(identity) ?? [])
@@ -79,8 +84,7 @@ class Findings {
 /** Where a change was found. */
 interface Place {
   readonly partition: string
-  /** Counts the gaps between offsets: records of one log transaction follow each other, and a commit marker comes after them. */
-  readonly segment: number
+  readonly logTransaction: string
   readonly commitLsn: string
 }
 
@@ -93,7 +97,11 @@ interface Reading {
 }
 
 /** What can be said record by record. They come partition by partition, in the order of their offsets. */
-function read(ledger: Ledger, records: readonly ConsumedRecord[], { atRest }: { atRest: boolean }): Reading {
+function read(
+  ledger: Ledger,
+  records: readonly ConsumedRecord[],
+  { transactionOf, atRest }: { readonly transactionOf: LogTransactionOf; readonly atRest: boolean },
+): Reading {
   const found = new Findings()
   const expected = new Map<string, Effect>()
   for (const effect of ledger.snapshot) expected.set(effect.identity, effect)
@@ -105,13 +113,15 @@ function read(ledger: Ledger, records: readonly ConsumedRecord[], { atRest }: { 
   let lastPosition = ''
   /** The last record is a deletion: its tombstone is due. */
   let due = false
-  let segment = 0
   for (const record of records) {
     const partition = `${record.topic}/${record.partition}`
     const follows: boolean = last?.topic === record.topic && last.partition === record.partition
-    if (last !== null && due && (follows || atRest)) requireTombstone(found, last, follows ? record : null)
+    if (last !== null && due && (follows || atRest)) {
+      requireTombstone(found, last, follows ? record : null)
+      if (follows && record.value === null && transactionOf(record) !== transactionOf(last))
+        found.add('halfVisible', `${last.key ?? ''} in ${partition}, without its tombstone`)
+    }
     if (!follows) lastPosition = ''
-    if (!follows || record.offset !== (last?.offset ?? 0n) + 1n) segment++
     const wanted = due && follows
     last = record
     due = false
@@ -130,7 +140,7 @@ function read(ledger: Ledger, records: readonly ConsumedRecord[], { atRest }: { 
       if (atRest) found.add('repeated', `${identity} at ${position}, which nobody committed`)
     } else if (seen.has(identity)) found.add('repeated', `${identity} at ${position}`)
     else {
-      seen.set(identity, { partition, segment, commitLsn })
+      seen.set(identity, { partition, logTransaction: transactionOf(record), commitLsn })
       keys.add(effect, partition)
     }
   }
@@ -157,12 +167,11 @@ class KeyOrder {
   }
 }
 
-/** A deletion's tombstone is the very next record, in the same log transaction. */
+/** A deletion's tombstone is the very next record. */
 function requireTombstone(found: Findings, deletion: ConsumedRecord, next: ConsumedRecord | null): void {
   const name = `${deletion.key ?? ''} in ${deletion.topic}`
   if (next === null || next.value !== null || next.key !== deletion.key)
     found.add('missing', `the tombstone of ${name}`)
-  else if (next.offset !== deletion.offset + 1n) found.add('halfVisible', `${name}, without its tombstone`)
 }
 
 function parse(topic: string, value: string): { op: string; identity: string; position: string } {
@@ -180,9 +189,8 @@ function parse(topic: string, value: string): { op: string; identity: string; po
 }
 
 /**
- * Transactions that one log transaction does not hold whole. No reader has to be quick enough to see it: a commit marker takes an
- * offset, so what lies between two gaps is one log transaction; whoever shares one in one partition must do so in every other.
- * (It holds for retention without compaction, and for a pipeline with one producer.)
+ * Transactions that one log transaction does not hold whole. No reader has to be quick enough to see it: whoever shares a log transaction in
+ * one partition must do so in every other. (It holds for retention without compaction.)
  */
 function torn(ledger: Ledger, seen: ReadonlyMap<string, Place>): string[] {
   const groups = new Groups(ledger.transactions.length)
@@ -195,19 +203,18 @@ function torn(ledger: Ledger, seen: ReadonlyMap<string, Place>): string[] {
       }
     }
   }
-  each((index, { partition, segment }) => {
-    const name = `${partition}#${segment}`
-    const first = firsts.get(name)
-    if (first === undefined) firsts.set(name, index)
+  each((index, { logTransaction }) => {
+    const first = firsts.get(logTransaction)
+    if (first === undefined) firsts.set(logTransaction, index)
     else groups.join(first, index)
   })
-  const segments = new Map<string, number>()
+  const parts = new Map<string, string>()
   const examples = new Set<string>()
-  each((index, { partition, segment }) => {
+  each((index, { partition, logTransaction }) => {
     const name = `${groups.of(index)}@${partition}`
-    const first = segments.get(name)
-    if (first === undefined) segments.set(name, segment)
-    else if (first !== segment) {
+    const first = parts.get(name)
+    if (first === undefined) parts.set(name, logTransaction)
+    else if (first !== logTransaction) {
       examples.add(
         `${ledger.transactions[index]?.tag ?? ''}: in ${partition} it, or one that it came with, is cut in two`,
       )
