@@ -154,10 +154,10 @@ async function spread(servers: Servers): Promise<void> {
       for await (const record of allOf(log, topic.name, partition)) records += record.value === null ? 0 : 1
   await log.close()
   if (records !== tables + rows) throw new Error(`${records} records instead of ${tables + rows}`)
-  const line = (what: string, count: number, { seconds, cpuUs: used, rssMB }: Result): Cells => [
+  const line = (what: string, written: number, { seconds, cpuUs: used, rssMB }: Result): Cells => [
     what,
-    Math.round(count / seconds).toLocaleString('en'),
-    (used / count).toFixed(2),
+    Math.round(written / seconds).toLocaleString('en'),
+    (used / written).toFixed(2),
     Math.round(rssMB),
   ]
   const head: Cells = [

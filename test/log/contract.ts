@@ -225,8 +225,7 @@ export function logContract(name: string, underTest: LogUnderTest): void {
         const appended: Promise<void>[] = []
         for (const [i, value] of expected.entries()) {
           await fill(writer, topic, [event(keyFor(2), value)])
-          const progress = i % 3 === 1 ? null : new Map([['at', Buffer.from(value)]])
-          appended.push(writer.append(writer.cut(), progress))
+          appended.push(writer.append(writer.cut(), i % 3 === 1 ? null : progress({ at: value })))
           await writer.ready()
         }
         await Promise.all(appended)
