@@ -37,9 +37,13 @@ export interface BridgeOptions extends Omit<ChangesRequest<FilledRecords>, 'sink
 export async function bridge(options: BridgeOptions): Promise<void> {
   const { source, writer, progress, onCommit } = options
   const { sink = writer.sink } = options
-  const failed = new AbortController()
-  const signal = AbortSignal.any([options.signal, failed.signal])
+  // By hand: what AbortSignal.any gives is kept for as long as somebody has listened to it, with all that hangs on it (Node 20).
+  const stop = new AbortController()
+  const onAbort = (): void => stop.abort()
+  options.signal.addEventListener('abort', onAbort)
+  if (options.signal.aborted) onAbort()
   let committed = Promise.resolve()
+  let failed = false
   const append = async ({ endLsn, records: filled }: Batch<FilledRecords>): Promise<void> => {
     const { records, bytes } = filled
     await writer.append(filled, endLsn === null ? null : progress.at(endLsn)) // one log transaction
@@ -47,13 +51,21 @@ export async function bridge(options: BridgeOptions): Promise<void> {
     source.acknowledge(endLsn) // only now may Postgres drop that WAL
     onCommit({ records, bytes, endLsn })
   }
-  for await (const batch of source.changes({ ...options, signal, sink, cut: () => cutBoth(options) })) {
-    failed.signal.throwIfAborted()
-    committed = append(batch)
-    committed.catch((error: unknown) => failed.abort(error))
-    await writer.ready()
+  const onFailure = (): void => {
+    failed = true
+    stop.abort()
   }
-  await committed
+  try {
+    for await (const batch of source.changes({ ...options, signal: stop.signal, sink, cut: () => cutBoth(options) })) {
+      if (failed) break
+      committed = append(batch)
+      committed.catch(onFailure)
+      await writer.ready()
+    }
+    await committed
+  } finally {
+    options.signal.removeEventListener('abort', onAbort)
+  }
 }
 
 /** Nobody goes on from the middle of a snapshot: after its first rows, its log transactions may be larger than a batch, for commits cost. */

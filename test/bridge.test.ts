@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -77,16 +78,18 @@ describe('bridge', () => {
       await new Promise((resolve) => signal.addEventListener('abort', resolve))
     }
     const failure = new Error('fenced')
+    const stop = new AbortController()
     const writer = { ready: async () => undefined, append: () => Promise.reject(failure) }
     const bridging = bridge({
       source: { changes, acknowledge: (lsn: unknown) => acknowledged.push(lsn) },
       writer,
       progress: { at: () => new Map() },
-      signal: new AbortController().signal,
+      signal: stop.signal,
       onCommit: (committed: unknown) => acknowledged.push(committed),
     } as unknown as BridgeOptions)
     await expect(bridging).rejects.toBe(failure)
     expect(acknowledged).toEqual([])
+    expect(getEventListeners(stop.signal, 'abort')).toEqual([])
   })
 
   it('publishes the rows that are there, then every change', async () => {
