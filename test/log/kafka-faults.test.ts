@@ -8,7 +8,7 @@ import {
   produceV8,
 } from '@platformatic/kafka'
 import { Cluster } from '../../src/log/kafka/cluster.js'
-import { codesOf, isPassing } from '../../src/log/kafka/errors.js'
+import { answered, CODE, codesOf, isPassing } from '../../src/log/kafka/errors.js'
 import { openKafkaLog } from '../../src/log/kafka/log.js'
 import type { KafkaOptions } from '../../src/log/kafka/options.js'
 import type { VersionedRequest } from '../../src/log/kafka/requests.js'
@@ -179,12 +179,19 @@ describeKafka('a writer that a broker has forgotten', () => {
 /** A client by which the coordinator never hears of one topic, and so writes no marker there: as when it takes the topic for deleted. */
 class Forgetful extends Cluster {
   forgets = true
+  /** The next log transaction is to wait for markers, and a connection is lost meanwhile. */
+  losesAtBegin = false
 
   override async call<Arguments extends unknown[], Response>(
     broker: Broker,
     request: VersionedRequest<Arguments, Response>,
     ...parameters: Arguments
   ): Promise<Response> {
+    if (this.losesAtBegin && request.name === 'AddPartitionsToTxn') {
+      this.losesAtBegin = false
+      this.lost()
+      throw answered(CODE.concurrentTransactions)
+    }
     if (this.forgets && request.name === 'AddPartitionsToTxn') {
       const [[transaction]] = parameters as unknown as [[{ topics: { name: string }[] }]]
       transaction.topics = transaction.topics.filter((one) => one.name !== topic)
@@ -222,9 +229,10 @@ describeKafka('a log transaction that ended without a marker in a partition', ()
   })
 
   it.each([
-    ['while there is nothing to be sent', false],
-    ['before the next one, whose abort would be theirs too', true],
-  ])('is ended there again by its own writer %s', async (_, goesOn) => {
+    ['while there is nothing to be sent', 'nothing'],
+    ['before the next one of its id, whose abort would be theirs too', 'lost before'],
+    ['where a connection is lost while that one begins', 'lost at begin'],
+  ])('is ended there again by its own writer %s', async (_, then) => {
     await start({ 'transaction.partition.verification.enable': 'false' })
     const log = await openLog()
     const options = kafkaOptions(kafka.bootstrap)
@@ -240,11 +248,16 @@ describeKafka('a log transaction that ended without a marker in a partition', ()
     await append(writer, 'left', { commit: true })
     expect(await keys(log)).toEqual(['first'])
     forgetful.forgets = false
-    forgetful.loseConnection()
-    if (goesOn) {
+    // By the other id.
+    writer.sink.append(other, encode(event('other', 'value')))
+    await writer.append(writer.cut(), new Map())
+    if (then === 'lost at begin') forgetful.losesAtBegin = true
+    else forgetful.loseConnection()
+    if (then === 'nothing') while ((await keys(log)).length < 2);
+    else {
       await append(writer, 'aborted', { commit: false })
       await openWriter(log)
-    } else while ((await keys(log)).length < 2);
+    }
     expect(await keys(log)).toEqual(['first', 'left'])
   })
 })

@@ -198,12 +198,6 @@ export const MUTATIONS: readonly Mutation[] = [
     changes: [[`    this.#busy = true\n    try {\n${TENDED}`, `${TENDED}\n    this.#busy = true\n    try {`]],
   },
   {
-    name: 'begins where it has waited for markers and a broker was lost meanwhile',
-    from: 7100,
-    file: PRODUCER,
-    changes: [['return id.last !== null && (late', 'return false && (late']],
-  },
-  {
     name: 'takes markers for written where a broker was lost before the end',
     from: 4100,
     file: PRODUCER,
