@@ -78,7 +78,9 @@ function begin() {
   startedCpu = process.cpuUsage()
 }
 
+/** Once: what was sent meanwhile commits, too. */
 function finish() {
+  if (stop.signal.aborted) return
   const { user, system } = process.cpuUsage(startedCpu)
   const rssMB = process.resourceUsage().maxRSS / 1024
   process.stdout.write(
