@@ -1,6 +1,7 @@
 /** A pipeline as `evert run` makes it, beside a database that is written to, and whether its log has everything. */
 import type pg from 'pg'
-import { byPosition, connected, discard, makeDatabase, readBack, type Servers } from './contest.js'
+import { parseLsn } from '../src/event/lsn.js'
+import { byPosition, connected, discard, endOfTransactions, makeDatabase, readBack, type Servers } from './contest.js'
 import { type Listening, startListening } from './listening.js'
 
 export interface Running {
@@ -26,8 +27,7 @@ export async function startRunning(
 
 /** Where the WAL ends now, at the end of a transaction. */
 export async function endOfWal(client: pg.Client): Promise<number> {
-  const end = `select pg_logical_emit_message(true, 'bench', 'end') - '0/0'::pg_lsn as end`
-  return Number((await client.query<{ end: string }>(end)).rows[0]?.end)
+  return Number(parseLsn(await endOfTransactions(client)))
 }
 
 /** Resolves when everything up to there is in the log. */

@@ -1,8 +1,8 @@
 /**
  * The bridge: read, append, acknowledge. Everything evert promises about exactly once is in the order of these three.
  *
- * While one batch is appended, the socket goes on filling the next, up to a bound in bytes; while it commits, the next is appended. A batch without an end LSN is a part of a
- * Postgres transaction that is too large for one: the log transaction stays open until the part that ends it.
+ * While one batch is appended, the socket goes on filling the next, up to a bound in bytes; while it commits, the next is appended. A batch
+ * without an end LSN is a part of a Postgres transaction that is too large for one: the log transaction stays open until the part that ends it.
  */
 import type { Clock } from './base/clock.js'
 import type { EndLsn, Lsn } from './event/lsn.js'
@@ -42,24 +42,19 @@ export async function bridge(options: BridgeOptions): Promise<void> {
   const onAbort = (): void => stop.abort()
   options.signal.addEventListener('abort', onAbort)
   if (options.signal.aborted) onAbort()
-  let committed = Promise.resolve()
-  let failed = false
-  const append = async ({ endLsn, records: filled }: Batch<FilledRecords>): Promise<void> => {
+  const append = async ({ endLsn, records: filled }: Batch<FilledRecords>, before: Promise<void>): Promise<void> => {
     const { records, bytes } = filled
     await writer.append(filled, endLsn === null ? null : progress.at(endLsn)) // one log transaction
+    await before // nothing after one that failed
     if (endLsn === null) return
     source.acknowledge(endLsn) // only now may Postgres drop that WAL
     onCommit({ records, bytes, endLsn })
   }
-  const onFailure = (): void => {
-    failed = true
-    stop.abort()
-  }
+  let committed = Promise.resolve()
   try {
     for await (const batch of source.changes({ ...options, signal: stop.signal, sink, cut: () => cutBoth(options) })) {
-      if (failed) break
-      committed = append(batch)
-      committed.catch(onFailure)
+      committed = append(batch, committed)
+      committed.catch(onAbort)
       await writer.ready()
     }
     await committed

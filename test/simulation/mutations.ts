@@ -176,7 +176,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: PRODUCER,
     changes: [
       ['const MARKERS_LATE_MS', 'let starts = 0\nconst MARKERS_LATE_MS'],
-      ['transactionalIds(transactionalId)', 'transactionalIds(`${transactionalId}-${starts++}`)'],
+      ['transactionalIds(options.id)', 'transactionalIds(`${options.id}-${starts++}`)'],
     ],
   },
   {

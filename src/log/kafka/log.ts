@@ -70,7 +70,7 @@ export async function openKafkaLog(options: KafkaOptions, connect = (): Cluster 
       try {
         let onDelivered: OnDelivered = () => undefined
         const producer = new TransactionalProducer(cluster, {
-          transactionalId: name,
+          id: name,
           signal: grace.signal,
           onDelivered: (...delivered) => onDelivered(...delivered),
         })
@@ -94,7 +94,7 @@ export async function openKafkaLog(options: KafkaOptions, connect = (): Cluster 
       try {
         const onDelivered = (): void => undefined
         const producer = new TransactionalProducer(cluster, {
-          transactionalId: `${topic}.into`,
+          id: `${topic}.into`,
           signal: grace.signal,
           onDelivered,
         })

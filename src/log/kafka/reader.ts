@@ -96,8 +96,8 @@ export async function* readPartition(
   }
 }
 
-/** Null where the offset is out of range. */
-async function fetchOnce(
+/** Null where the offset is out of range. Errors: those of readPartition. */
+export async function fetchOnce(
   cluster: Cluster,
   { topic, partition, until, signal, maxBytes = MAX_BYTES }: ReadOptions & { readonly maxBytes?: number },
   offset: bigint,

@@ -6,7 +6,7 @@
 import type { FilledBatch } from '../batch-sink.js'
 import type { Cluster } from './cluster.js'
 import { leftOpen, type TopicPartition } from './end-offsets.js'
-import { type OnDelivered, TransactionalId } from './transactional-id.js'
+import { TransactionalId, type TransactionalIdOptions } from './transactional-id.js'
 
 /** Markers that take longer than this to be written may have been given up. */
 const MARKERS_LATE_MS = 1000
@@ -30,17 +30,11 @@ export class TransactionalProducer {
   /** Something is being sent. */
   #busy = false
 
-  constructor(
-    cluster: Cluster,
-    {
-      transactionalId,
-      signal,
-      onDelivered,
-    }: { readonly transactionalId: string; readonly signal: AbortSignal; readonly onDelivered: OnDelivered },
-  ) {
+  /** `id` is the first of both. */
+  constructor(cluster: Cluster, options: TransactionalIdOptions) {
     this.#cluster = cluster
-    this.#ids = transactionalIds(transactionalId).map((id) => new TransactionalId(cluster, { id, signal, onDelivered }))
-    this.#signal = signal
+    this.#ids = transactionalIds(options.id).map((id) => new TransactionalId(cluster, { ...options, id }))
+    this.#signal = options.signal
     cluster.onLoss = () => this.#tend()
   }
 

@@ -116,11 +116,8 @@ function read(
   for (const record of records) {
     const partition = `${record.topic}/${record.partition}`
     const follows: boolean = last?.topic === record.topic && last.partition === record.partition
-    if (last !== null && due && (follows || atRest)) {
-      requireTombstone(found, last, follows ? record : null)
-      if (follows && record.value === null && transactionOf(record) !== transactionOf(last))
-        found.add('halfVisible', `${last.key ?? ''} in ${partition}, without its tombstone`)
-    }
+    if (last !== null && due && (follows || atRest))
+      requireTombstone(found, { deletion: last, next: follows ? record : null, transactionOf })
     if (!follows) lastPosition = ''
     const wanted = due && follows
     last = record
@@ -144,7 +141,7 @@ function read(
       keys.add(effect, partition)
     }
   }
-  if (last !== null && due && atRest) requireTombstone(found, last, null)
+  if (last !== null && due && atRest) requireTombstone(found, { deletion: last, next: null, transactionOf })
   return { found, expected, seen, ends }
 }
 
@@ -167,11 +164,23 @@ class KeyOrder {
   }
 }
 
-/** A deletion's tombstone is the very next record. */
-function requireTombstone(found: Findings, deletion: ConsumedRecord, next: ConsumedRecord | null): void {
+/** A deletion's tombstone is the very next record, in the same log transaction. */
+function requireTombstone(
+  found: Findings,
+  {
+    deletion,
+    next,
+    transactionOf,
+  }: {
+    readonly deletion: ConsumedRecord
+    readonly next: ConsumedRecord | null
+    readonly transactionOf: LogTransactionOf
+  },
+): void {
   const name = `${deletion.key ?? ''} in ${deletion.topic}`
   if (next === null || next.value !== null || next.key !== deletion.key)
     found.add('missing', `the tombstone of ${name}`)
+  else if (transactionOf(next) !== transactionOf(deletion)) found.add('halfVisible', `${name}, without its tombstone`)
 }
 
 function parse(topic: string, value: string): { op: string; identity: string; position: string } {
