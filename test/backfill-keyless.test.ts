@@ -356,7 +356,7 @@ describe('a live backfill of a table without a key', () => {
     await pipeline.caughtUp()
     const open = await database.client()
     await open.query(`begin; insert into fact values (2, 'open')`)
-    const slots = `select 1 from pg_replication_slots where temporary`
+    const slots = `select 1 from pg_replication_slots where temporary and database = current_database()`
     const temporary = async (count: number): Promise<void> => {
       while ((await database.query(slots)).length !== count) await delay(20)
     }

@@ -24,7 +24,8 @@ type Written = z.infer<typeof stored>
 export class RememberedTopics {
   readonly #topics = new Map<string, Written>()
   readonly #changed = new Set<string>()
-  #writtenMs = 0
+  /** The first commit takes along what there is: what was accepted after a loss is not to be lost with a process that stops at once. */
+  #writtenMs = Number.NEGATIVE_INFINITY
 
   constructor(entries: Progress) {
     for (const [name, written] of readEntries(entries)) this.#topics.set(name, written)
