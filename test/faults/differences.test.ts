@@ -15,14 +15,18 @@ import { describeKafka, freshDatabase, type TestDatabase, testKafka } from '../s
 
 let database: TestDatabase
 let directory: string
+// One for the whole test: two processes that open and close a log within microseconds of each other find its locks gone (lmdb).
+let log: Log
 beforeEach(async () => {
   database = await freshDatabase()
   directory = mkdtempSync(join(tmpdir(), 'evert-log-'))
+  log = await openEmbeddedLog({ directory, topics: { partitions: 3 } })
 })
 
 afterEach(async () => {
   await killAll()
   await database.drop()
+  await log.close()
   rmSync(directory, { recursive: true, force: true })
 })
 
@@ -34,14 +38,8 @@ interface Where {
 }
 
 const embedded = (): Where => {
-  const reading = async <T>(read: (log: Log) => Promise<T>): Promise<T> => {
-    const log = await openEmbeddedLog({ directory, topics: { partitions: 3 } })
-    const found = await read(log)
-    await log.close()
-    return found
-  }
   const records = async (topic: string): Promise<ConsumedRecord[]> => {
-    const found = await reading((log) => readAll(log, topic))
+    const found = await readAll(log, topic)
     return found.map(({ key, value, headers, ...place }) => ({
       ...place,
       key: key?.toString() ?? null,
@@ -50,7 +48,7 @@ const embedded = (): Where => {
     }))
   }
   const midway = async (topic: string, count: number): Promise<boolean> => {
-    const ends = await reading((log) => Promise.all([0, 1, 2].map((partition) => log.offsets(topic, partition))))
+    const ends = await Promise.all([0, 1, 2].map((partition) => log.offsets(topic, partition)))
     return ends.reduce((sum, { end }) => sum + Number(end), 0) > count
   }
   return { log: directory, records, midway }
