@@ -100,4 +100,21 @@ describeKafka('an event that is too large for its topic', () => {
       ['c', null, { id: 3, small: 'd', large: 4, larger: null }, undefined],
     ])
   })
+
+  it('leaves out a text that no event can hold before anything else, though another value is longer as Postgres writes it', async () => {
+    await database.query('create table file (id int primary key, note text, body bytea)')
+    const largeValues = { omit: true, onSkip: () => undefined }
+    const pipeline = startPipeline(database, { openLog: openLog(true), largeValues })
+    await pipeline.caughtUp()
+    // In hex the bytes are 1.2 MB, in base64 0.8.
+    await database.query(`insert into file values (1, repeat('x', 1100000), decode(repeat('00', 600000), 'hex'))`)
+    await pipeline.caughtUp()
+    expect(await pipeline.stop()).toBeUndefined()
+    const log = await openLog(false)()
+    const records = (await readAll(log, `${database.name}.public.file`)).map(({ value }) => JSON.parse(String(value)))
+    await log.close()
+    expect(records.map(({ after, omitted }) => [Object.keys(after), after.body.length, omitted])).toEqual([
+      [['id', 'body'], 800_000, ['note']],
+    ])
+  })
 })

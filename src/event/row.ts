@@ -2,6 +2,8 @@
 import { assert } from '../base/assert.js'
 import type { CompiledTable } from './table.js'
 import { NULL, OMITTED, TEXT, type Tuple, UNCHANGED } from './tuple.js'
+import { KIND } from './type-kinds.js'
+import type { ValueType } from './value-types.js'
 import { valueBytes } from './values.js'
 
 /** What the old tuple of an update or delete holds: the key columns, or the whole row. */
@@ -26,6 +28,26 @@ export function omitLargest(table: CompiledTable, row: Tuple, old: Tuple | null)
   if (largest === -1) return false
   for (const { state } of rows) state[largest] = OMITTED
   return true
+}
+
+/**
+ * An upper bound of what the rows of an event take. With `omit`, texts that no record of the table's topic can hold are left out before, so
+ * that none of them is written for nothing: a text is as long as it is reckoned, values of other kinds may turn out shorter.
+ */
+export function rowsBytes(table: CompiledTable, row: Tuple, old: Tuple | null, omit: boolean): number {
+  const bytes = tupleBytes(table, row) + (old === null ? 0 : tupleBytes(table, old))
+  if (bytes <= table.maxRecordBytes || !omit) return bytes
+  const rows = old === null ? [row] : [row, old]
+  for (const [i, { key, type }] of table.columns.entries()) {
+    if (key || type.kind !== KIND.text) continue
+    const largest = Math.max(...rows.map((one) => bytesOf(type, one, i)))
+    if (largest > table.maxRecordBytes) for (const { state } of rows) state[i] = OMITTED
+  }
+  return rows.reduce((sum, one) => sum + tupleBytes(table, one), 0)
+}
+
+function bytesOf(type: ValueType, { bytes, state, start, end }: Tuple, i: number): number {
+  return state[i] === TEXT ? valueBytes(type, bytes, start[i]!, end[i]!) : 0
 }
 
 /** Under REPLICA IDENTITY FULL the old row carries what the new one leaves out; otherwise the old key may. */
@@ -61,10 +83,8 @@ export function keyBytes(table: CompiledTable, row: Tuple): number {
 }
 
 function columnBytes(table: CompiledTable, row: Tuple, i: number): number {
-  if (row.state[i] !== TEXT) return 0
   const { growth, type } = table.columns[i]!
   const length = row.end[i]! - row.start[i]!
-  return growth > 0 && length <= MEASURE_FROM
-    ? growth * length
-    : valueBytes(type, row.bytes, row.start[i]!, row.end[i]!)
+  if (growth > 0 && length <= MEASURE_FROM && row.state[i] === TEXT) return growth * length
+  return bytesOf(type, row, i)
 }

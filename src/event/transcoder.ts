@@ -13,7 +13,7 @@ import { PlainHeaders } from './plain-headers.js'
 import type { Position } from './position.js'
 import { encodedRecord } from './record.js'
 import type { Relation } from './relation.js'
-import { keyBytes, omitLargest, type OldTuple, takeUnchanged, tupleBytes } from './row.js'
+import { keyBytes, omitLargest, type OldTuple, rowsBytes, takeUnchanged, tupleBytes } from './row.js'
 import { RowWriter } from './row-writer.js'
 import { schemaRecord } from './schema-record.js'
 import type { EncodedRecord, RecordHeader, RecordSink, Room, SinkTopic } from './sink.js'
@@ -200,7 +200,7 @@ export class Transcoder {
     row: Tuple,
     keyHeader: RecordHeader | null,
   ): void {
-    const room = this.#open(table, row, tupleBytes(table, row), this.#headers(operation, table, row, keyHeader))
+    const room = this.#open(table, operation, row, null, keyHeader)
     if (room === null) return
     const { bytes: out } = room
     const { heads } = table
@@ -219,8 +219,7 @@ export class Transcoder {
       this.#write(table, 'u', high, low, row, null)
       return
     }
-    const bytes = tupleBytes(table, row) + tupleBytes(table, old)
-    const room = this.#open(table, row, bytes, this.#headers('u', table, row, null))
+    const room = this.#open(table, 'u', row, old, null)
     if (room === null) return
     const { bytes: out } = room
     let at = writeConstant(heads.u.before, out, room.start)
@@ -242,12 +241,11 @@ export class Transcoder {
     keyHeader: RecordHeader | null,
   ): void {
     const { heads } = table
-    const headers = this.#headers('d', null, null, keyHeader)
     if (heads === null) {
-      this.#sink.append(table.topic, this.#keyed(table, old, headers))
+      this.#sink.append(table.topic, this.#keyed(table, old, this.#headers('d', null, null, keyHeader)))
       return
     }
-    const room = this.#open(table, old, tupleBytes(table, old), headers)
+    const room = this.#open(table, 'd', old, null, keyHeader)
     if (room === null) return
     const { bytes: out } = room
     let at = writeConstant(heads.d.before, out, room.start)
@@ -294,12 +292,14 @@ export class Transcoder {
   /** A record with the key of a row, and room for its value. */
   #open(
     table: CompiledTable,
+    operation: Operation,
     row: Tuple,
-    rowBytes: number,
-    headers: readonly RecordHeader[] | null,
+    old: Tuple | null,
+    keyHeader: RecordHeader | null,
   ): Readonly<Room> | null {
-    const bytes = this.#bound(table.constantBytes + rowBytes)
-    return this.#sink.open(table.topic, this.#keyed(table, row, headers), bytes)
+    const rowBytes = rowsBytes(table, row, old, this.#largeValues.omit)
+    const record = this.#keyed(table, row, this.#headers(operation, table, row, keyHeader))
+    return this.#sink.open(table.topic, record, this.#bound(table.constantBytes + rowBytes))
   }
 
   #keyed(table: CompiledTable, row: Tuple, headers: readonly RecordHeader[] | null): EncodedRecord {
