@@ -6,6 +6,8 @@ import { CODE, isPassing } from './errors.js'
 export interface StampedBatch {
   readonly topic: string
   readonly partition: number
+  /** Of its partition. */
+  readonly key: string
   readonly records: Buffer
   readonly count: number
 }
@@ -38,7 +40,7 @@ export async function produceRequests(
   const later: StampedBatch[] = []
   let failure: unknown = null
   for (const batch of batches) {
-    const key = partitionKey(batch)
+    const { key } = batch
     const turn = counts.get(key) ?? 0
     if (turn >= (known.has(key) ? BATCHES_IN_FLIGHT : 1)) {
       later.push(batch)

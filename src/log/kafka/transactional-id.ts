@@ -151,11 +151,27 @@ export class TransactionalId {
     this.#added.clear()
   }
 
+  /** As Cluster.retry, and reckons up what failed attempts cost. */
+  async #retry<T>(asked: Asked, work: () => Promise<T>, options: { readonly firstMs?: number } = {}): Promise<T> {
+    const startedMs = this.#cluster.clock.elapsedMs()
+    let lastAttemptMs = startedMs
+    const attempt = async (): Promise<T> => {
+      lastAttemptMs = this.#cluster.clock.elapsedMs()
+      return await work()
+    }
+    const retried = this.#cluster.retry(asked, attempt, { ...options, signal: this.#options.signal })
+    try {
+      return await retried.finally(() => (this.#lostMs += lastAttemptMs - startedMs))
+    } catch (error) {
+      throw this.#timedOut(error)
+    }
+  }
+
   /**
    * Being fenced in a log transaction that is older than its timeout means that the broker has aborted it. Where its own work took that
    * long, it would happen again; where the brokers were away for a part of it, all can be well the next time.
    */
-  timedOut(error: unknown): unknown {
+  #timedOut(error: unknown): unknown {
     const { transactionTimeoutMs } = this.#cluster.options
     const { ageMs } = this
     if (!(error instanceof EvertError) || error.code !== 'LOG_FENCED' || ageMs < transactionTimeoutMs) return error
@@ -169,21 +185,6 @@ export class TransactionalId {
       hint: 'raise --transaction-timeout (and transaction.max.timeout.ms of the brokers), or make the transaction in the database smaller',
       cause: error,
     })
-  }
-
-  /** As Cluster.retry, and reckons up what failed attempts cost. */
-  async #retry<T>(asked: Asked, work: () => Promise<T>, options: { readonly firstMs?: number } = {}): Promise<T> {
-    const startedMs = this.#cluster.clock.elapsedMs()
-    let lastAttemptMs = startedMs
-    const attempt = async (): Promise<T> => {
-      lastAttemptMs = this.#cluster.clock.elapsedMs()
-      return await work()
-    }
-    try {
-      return await this.#cluster.retry(asked, attempt, { ...options, signal: this.#options.signal })
-    } finally {
-      this.#lostMs += lastAttemptMs - startedMs
-    }
   }
 
   /** A request to the coordinator, wherever it is. */
@@ -236,7 +237,7 @@ export class TransactionalId {
     const baseSequence = this.#sequences.get(key) ?? 0
     this.#sequences.set(key, (baseSequence + builder.count) & SEQUENCE_MASK)
     const producer = { producerId: this.#producerId, producerEpoch: this.#epoch, baseSequence, transactional: true }
-    return { topic, partition, records: builder.stamp(producer), count: builder.count }
+    return { topic, partition, key, records: builder.stamp(producer), count: builder.count }
   }
 
   /** In rounds: what a round could not deliver is sent again, in order, once everything of it has settled. */
@@ -256,7 +257,7 @@ export class TransactionalId {
     let failure: unknown = requests.failure
     const undelivered = new Set([...requests.homeless, ...requests.later])
     // Partitions that failed in this round: what follows in them is out of order for the broker, and comes again too.
-    const broken = new Set(requests.homeless.map(partitionKey))
+    const broken = new Set(requests.homeless.map(({ key }) => key))
     const results = await Promise.all(
       requests.sent.map(async ({ broker, entries }) => {
         try {
@@ -269,9 +270,10 @@ export class TransactionalId {
     )
     for (const { entries, answers, error } of results) {
       if (error !== null && !isPassing(error)) throw error
+      const answerOf = new Map(answers.map((answer) => [partitionKey(answer), answer]))
       for (const entry of entries) {
-        const key = partitionKey(entry)
-        const answer = answers.find(({ topic, partition }) => topic === entry.topic && partition === entry.partition)
+        const { key } = entry
+        const answer = answerOf.get(key)
         const code = answer?.error
         if (code === CODE.none || code === CODE.duplicateSequence) {
           this.#known.add(key)

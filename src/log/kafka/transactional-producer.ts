@@ -64,8 +64,6 @@ export class TransactionalProducer {
       if (this.#failure !== null) throw this.#failure
       for (let looked = false; !id.open; looked = true) await this.#open(id, batches, looked)
       await id.send(batches)
-    } catch (error) {
-      throw id.timedOut(error)
     } finally {
       this.#busy = false
     }
@@ -165,11 +163,7 @@ export class TransactionalProducer {
   }
 
   async #end(id: TransactionalId, commit: boolean, waitedMs = 0): Promise<void> {
-    try {
-      await id.end(commit, waitedMs)
-    } catch (error) {
-      throw id.timedOut(error)
-    }
+    await id.end(commit, waitedMs)
     this.#losses = id.lossesAtBegin
     if (this.#losses !== this.#cluster.losses) this.#tend()
   }
