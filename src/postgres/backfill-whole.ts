@@ -84,6 +84,8 @@ export class WholeTable implements BackfillTable {
     } catch (error) {
       if (!unwanted.signal.aborted) throw error
     } finally {
+      // Whoever still listens is let go of: until then Node 20 keeps a joined signal, and what hangs on it.
+      unwanted.abort()
       look.cancel()
       this.stop = null
     }
