@@ -60,7 +60,7 @@ describe('the simulator', () => {
         expect(await violationOf(seed)).toBeNull()
       }
     },
-    Math.max(600_000, SEEDS * 100),
+    SEEDS * 1000,
   )
 
   it.each(REGRESSIONS)('finds nothing at seed %i, which failed once: %s', async (seed) => {
@@ -80,6 +80,6 @@ describe('the simulator', () => {
     async (_, mutation) => {
       expect(await findingOf(mutation)).not.toBeNull()
     },
-    600_000,
+    MUTANT_SEEDS * 1000,
   )
 })
