@@ -10,6 +10,8 @@ import type { Connection } from '@platformatic/kafka'
 /** No request ends like this by chance. */
 const MARK = randomBytes(16)
 const TOKEN_BYTES = MARK.length + 4
+/** Smaller parts are copied: a request over thousands of partitions has tens of thousands, each an object that lives until the answer. */
+const SMALL_BYTES = 16_384
 
 /** By the number of their token, while they may still be written. */
 const waiting = new Map<number, readonly Buffer[]>()
@@ -21,12 +23,28 @@ export async function inParts<T>(parts: readonly Buffer[], work: (token: Buffer)
   const token = Buffer.alloc(TOKEN_BYTES)
   MARK.copy(token)
   token.writeUInt32BE(number, MARK.length)
-  waiting.set(number, parts)
+  waiting.set(number, joined(parts))
   try {
     return await work(token)
   } finally {
     waiting.delete(number)
   }
+}
+
+/** The same bytes, runs of small parts in one each. */
+function joined(parts: readonly Buffer[]): readonly Buffer[] {
+  const result: Buffer[] = []
+  let run: Buffer[] = []
+  for (const part of parts) {
+    if (part.length < SMALL_BYTES) {
+      run.push(part)
+      continue
+    }
+    result.push(Buffer.concat(run), part)
+    run = []
+  }
+  result.push(Buffer.concat(run))
+  return result
 }
 
 /** Has a connection know tokens. */
