@@ -35,7 +35,7 @@ describe.each([...MAJORS])(`random rows of Postgres %i (EVERT_TEST_SEED=${SEED})
     if (major !== 18) server = await startPostgres({ major })
     database = await freshDatabase(server?.url('postgres') ?? testPostgres())
     directory = mkdtempSync(join(tmpdir(), 'evert-log-'))
-  }, 120_000)
+  })
 
   afterAll(async () => {
     await database.drop()
@@ -78,7 +78,7 @@ describe.each([...MAJORS])(`random rows of Postgres %i (EVERT_TEST_SEED=${SEED})
         }
       }
     }
-  }, 600_000)
+  })
 
   async function insert(
     { name, types }: RandomTable,

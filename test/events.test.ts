@@ -75,7 +75,7 @@ describe.each([18, 15])('events of Postgres %i', (major) => {
 
   beforeAll(async () => {
     if (major !== 18) server = await startPostgres({ major })
-  }, 120_000)
+  })
 
   afterAll(async () => {
     await server?.stop()

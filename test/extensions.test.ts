@@ -42,5 +42,5 @@ describePostgis('PostGIS', () => {
     await database.drop()
     await server.stop()
     rmSync(directory, { recursive: true, force: true })
-  }, 60_000)
+  })
 })

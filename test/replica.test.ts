@@ -132,7 +132,7 @@ it(`a replica built from the log equals its source (EVERT_TEST_SEED=${SEED})`, a
       return `begin; ${insert(table, 2)}; savepoint s; delete from ${table}; rollback to s; ${update}; commit`
     return kind < 94 ? `truncate ${table}` : update
   }
-}, 120_000)
+})
 
 async function requireEqual(source: TestDatabase, replica: TestDatabase, table: string): Promise<void> {
   const [row] = await source.query(

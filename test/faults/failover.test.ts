@@ -19,7 +19,7 @@ describeKafka('three brokers', () => {
     database = await freshDatabase()
     await database.query('create table item (id int primary key, n int not null)')
     await database.query('insert into item select g, 0 from generate_series(1, 100) g')
-  }, 120_000)
+  })
 
   afterAll(async () => {
     await killAll()
@@ -68,7 +68,7 @@ describeKafka('three brokers', () => {
     expect(wrong).toEqual([])
     const rows = await database.query('select id, n from item')
     expect(rows.filter((row) => last.get(Number(row['id'])) !== Number(row['n']))).toEqual([])
-  }, 300_000)
+  })
 })
 
 /** Waits until everything that was committed so far is in the log. */

@@ -63,7 +63,7 @@ describeKafka('kill -9', () => {
     requireWhole(records)
     await requireEntries(events(records, 'entry'), streamedFrom)
     await requireAccounts(records)
-  }, 300_000)
+  })
 })
 
 function kafka(): string {

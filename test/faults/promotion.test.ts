@@ -89,7 +89,7 @@ describe.each([17, 18])('a failover of Postgres %i', (major) => {
     await waitFor(promoted)
     expect(await pipeline.stop()).toBeUndefined()
     expect(await ids(database)).toEqual(range(1, 300))
-  }, 120_000)
+  })
 
   it('to a standby without the slot is refused', async () => {
     const { primary, standby, database } = await pair(major)
@@ -106,7 +106,7 @@ describe.each([17, 18])('a failover of Postgres %i', (major) => {
       exit: 3,
       message: expect.stringMatching(/is gone, but the log .* ends at/),
     })
-  }, 120_000)
+  })
 })
 
 describe('a failover', () => {
@@ -132,7 +132,7 @@ describe('a failover', () => {
       exit: 3,
       message: expect.stringContaining('promoted'),
     })
-  }, 120_000)
+  })
 })
 
 describe.each([16, 18])('a standby of Postgres %i', (major) => {
@@ -157,7 +157,7 @@ describe.each([16, 18])('a standby of Postgres %i', (major) => {
     expect(await pipeline.stop()).toBeUndefined()
     expect(await ids(database)).toEqual(range(1, 20))
     expect(await database.query(`select slot_name from pg_replication_slots where slot_type = 'logical'`)).toEqual([])
-  }, 120_000)
+  })
 })
 
 it('is refused where the publication is missing and only the primary can make it', async () => {
@@ -167,7 +167,7 @@ it('is refused where the publication is missing and only the primary can make it
     code: 'POSTGRES_STANDBY',
     hint: expect.stringMatching(/on the primary: create publication/i),
   })
-}, 60_000)
+})
 
 /** Until everything that is committed in the promoted server is in the log. */
 async function waitFor(promoted: Pick<TestDatabase, 'query' | 'name'>): Promise<void> {

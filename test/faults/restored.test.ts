@@ -43,4 +43,4 @@ it('refuses to go on from a server that is behind the log, with its slot and all
   })
   await server.stop()
   rmSync(directory, { recursive: true, force: true })
-}, 60_000)
+})

@@ -44,11 +44,11 @@ describeKafka('nothing lost, nothing repeated', () => {
       loud(message)
     }
     stage = await Stage.open()
-  }, 120_000)
+  })
 
   afterAll(async () => {
     await stage?.close()
-  }, 60_000)
+  })
 
   if (SOAK_HOURS === 0) {
     it.each(SCENARIOS.map((scenario) => [scenario.name, scenario] as const))(

@@ -46,7 +46,27 @@ it('puts the parts in the place of their token, and counts them', async () => {
   expect((await received).equals(Buffer.concat(expected.map(request)))).toBe(true)
 })
 
-it('makes no copy of them', async () => {
+it('joins small ones', async () => {
+  const { socket, received } = await connected()
+  const write = socket.write.bind(socket)
+  let writes = 0
+  socket.write = ((bytes: Buffer) => {
+    writes++
+    return write(bytes)
+  }) as net.Socket['write']
+  writeInParts({ socket } as unknown as Connection)
+  const parts = Array.from({ length: 10_000 }, (_, i) => Buffer.from(`${i},`))
+  parts[5000] = Buffer.alloc(100_000, 'x')
+  await inParts(parts, async (token) => {
+    socket.write(request(token))
+  })
+  socket.end()
+  expect((await received).equals(request(Buffer.concat(parts)))).toBe(true)
+  // The head, what is before the large one, it, and what is behind it.
+  expect(writes).toBe(4)
+})
+
+it('makes no copy of large ones', async () => {
   const { socket, received } = await connected()
   writeInParts({ socket } as unknown as Connection)
   const part = Buffer.alloc(8_000_000)

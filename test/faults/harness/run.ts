@@ -30,7 +30,7 @@ export interface Scenario {
 
 const PARTITIONS = 3
 /** In a soak an outage alone takes ten minutes. */
-export const LIMIT_MS = process.env['EVERT_SOAK_HOURS'] === undefined ? 300_000 : 1_500_000
+export const LIMIT_MS = process.env['EVERT_SOAK_HOURS'] === undefined ? 900_000 : 1_500_000
 /** What is written before the fault and after the recovery, so that there is something on both sides. */
 const SOME_TRANSACTIONS = 40
 
