@@ -73,7 +73,7 @@ async function run(name: string): Promise<void> {
       max_wal_senders: '100',
     },
   })
-  const kafka = await startKafka({ settings: KAFKA[name] ?? {} })
+  const kafka = await startKafka({ settings: KAFKA[name] ?? {}, java: [] })
   try {
     await BENCHES[name]?.(
       {
