@@ -30,20 +30,22 @@ export function omitLargest(table: CompiledTable, row: Tuple, old: Tuple | null)
   return true
 }
 
-/**
- * An upper bound of what the rows of an event take. With `omit`, texts that no record of the table's topic can hold are left out before, so
- * that none of them is written for nothing: a text is as long as it is reckoned, values of other kinds may turn out shorter.
- */
+/** An upper bound of what the rows of an event take. With `omit`, without texts that no record of the table's topic can hold. */
 export function rowsBytes(table: CompiledTable, row: Tuple, old: Tuple | null, omit: boolean): number {
   const bytes = tupleBytes(table, row) + (old === null ? 0 : tupleBytes(table, old))
   if (bytes <= table.maxRecordBytes || !omit) return bytes
+  omitTexts(table, row, old)
+  return rowsBytes(table, row, old, false)
+}
+
+/** Before any is written for nothing: a text is as long as it is reckoned, while values of other kinds may turn out shorter. */
+function omitTexts(table: CompiledTable, row: Tuple, old: Tuple | null): void {
   const rows = old === null ? [row] : [row, old]
   for (const [i, { key, type }] of table.columns.entries()) {
     if (key || type.kind !== KIND.text) continue
     const largest = Math.max(...rows.map((one) => bytesOf(type, one, i)))
     if (largest > table.maxRecordBytes) for (const { state } of rows) state[i] = OMITTED
   }
-  return rows.reduce((sum, one) => sum + tupleBytes(table, one), 0)
 }
 
 function bytesOf(type: ValueType, { bytes, state, start, end }: Tuple, i: number): number {
