@@ -39,7 +39,7 @@ export const drain = contest({
   name: 'drain',
   workloads: DRAIN,
   contenders: [OURS, FLOOR, OURS_TLS, FLOOR_TLS, KAFKAJS, DEBEZIUM],
-  // As nobody should run it, it takes half of the time that all others take together.
+  // As nobody should run it, it takes more than a third of a round.
   besideFirst: [DEBEZIUM_AS_SHIPPED],
 })
 
