@@ -129,7 +129,8 @@ async function start(asked: AttemptOptions, closers: Closers): Promise<Attempt> 
   signal.removeEventListener('abort', abandon)
   signal.throwIfAborted()
   const walSenderTimeoutMs = Math.min(server.walSenderTimeoutMs || WAL_SENDER_TIMEOUT_MS, WAL_SENDER_TIMEOUT_MS)
-  const { socket, replication } = await openReplication(options, { closers, walSenderTimeoutMs })
+  const replication = await connect(options.connection, { kind: 'replication', signal, walSenderTimeoutMs })
+  closers.add(replication, (c) => void c.socket.destroy())
   const identity = await identifySystem(replication)
   const at = { connection, replication, identity, log, tables, server }
   const created = loss === null ? await createMissingSlot(options, at) : await mend({ ...options, loss }, at)
@@ -137,7 +138,7 @@ async function start(asked: AttemptOptions, closers: Closers): Promise<Attempt> 
   const reader =
     snapshotName === null ? null : await Snapshot.open({ ...options, now: connection, snapshotName }, closers)
   const stream = closers.add(
-    new ReplicationStream(socket, replication, {
+    new ReplicationStream(new CopySocket(replication.socket), {
       ...options,
       walSenderTimeoutMs,
       isAlive: async () => (await inspectSlot(connection, options.slot))?.activePid === replication.processId,
@@ -239,17 +240,6 @@ async function tablesToPublish(
     )
   }
   return tables
-}
-
-async function openReplication(
-  { connection: at, signal }: PipelineOptions,
-  { closers, walSenderTimeoutMs }: { readonly closers: Closers; readonly walSenderTimeoutMs: number },
-): Promise<{ readonly replication: Connection; readonly socket: CopySocket }> {
-  const socket = new CopySocket()
-  const rawSocket = (): CopySocket['plain'] => socket.plain
-  const replication = await connect(at, { kind: 'replication', signal, rawSocket, walSenderTimeoutMs })
-  closers.add(replication, (c) => void c.socket.destroy())
-  return { replication, socket }
 }
 
 /**

@@ -8,7 +8,6 @@ import { type PublishedTable, qualifiedName } from './catalog.js'
 import { type Connection, connect } from './connection.js'
 import type { ConnectionOptions } from './connection-options.js'
 import { CopyRows } from './copy-rows.js'
-import { CopySocket } from './copy-socket.js'
 import { quoteIdentifier, quoteLiteral, sql } from './sql.js'
 import { copyStatement, lockStatement } from './table-statements.js'
 import { Visibility } from './visibility.js'
@@ -142,14 +141,12 @@ export class ChunkReader {
   readonly #to: ConnectionOptions
   readonly #signal: AbortSignal
   readonly #spare: KeptRows[] = []
-  #socket: CopySocket
   #copy: CopyRows
 
-  private constructor(to: ConnectionOptions, signal: AbortSignal, opened: Opened) {
+  private constructor(to: ConnectionOptions, signal: AbortSignal, copy: CopyRows) {
     this.#to = to
     this.#signal = signal
-    this.#socket = opened.socket
-    this.#copy = opened.copy
+    this.#copy = copy
   }
 
   /** With a connection of its own. */
@@ -200,7 +197,7 @@ export class ChunkReader {
   }
 
   close(): void {
-    this.#socket.destroy()
+    this.#copy.close()
   }
 
   /** The values of queries that give one each. */
@@ -221,10 +218,8 @@ export class ChunkReader {
   }
 
   async #reconnect(): Promise<void> {
-    this.#socket.destroy()
-    const { socket, copy } = await connected(this.#to, this.#signal)
-    this.#socket = socket
-    this.#copy = copy
+    this.#copy.close()
+    this.#copy = await connected(this.#to, this.#signal)
   }
 }
 
@@ -235,15 +230,9 @@ interface RunRequest {
   readonly enough: () => boolean
 }
 
-interface Opened {
-  readonly socket: CopySocket
-  readonly copy: CopyRows
-}
-
-async function connected(to: ConnectionOptions, signal: AbortSignal): Promise<Opened> {
-  const socket = new CopySocket()
-  const connection = await connect(to, { kind: 'ordinary', signal, rawSocket: () => socket.plain })
-  return { socket, copy: new CopyRows(socket, connection) }
+async function connected(to: ConnectionOptions, signal: AbortSignal): Promise<CopyRows> {
+  const { socket } = await connect(to, { kind: 'ordinary', signal })
+  return new CopyRows(socket)
 }
 
 /**

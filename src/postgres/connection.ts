@@ -28,8 +28,6 @@ export interface ConnectRequest {
   /** A replication connection also takes the commands of the replication protocol. */
   readonly kind: 'ordinary' | 'replication'
   readonly signal: AbortSignal
-  /** Makes the socket of a connection without TLS; with TLS Node's own is used. */
-  readonly rawSocket?: () => net.Socket
   /** A query that has no answer by then is given up, with its connection; unlimited where it is not given. */
   readonly queryTimeoutMs?: number
   /** Instead of the server's own wal_sender_timeout: the server ends the session of a client that is silent for so long. */
@@ -169,7 +167,6 @@ function clientConfig(options: ConnectionOptions, request: ConnectRequest, attem
     password: () => password(options, attempt),
     ssl: encrypted ? tlsOptions(options.tls) : false,
     sslnegotiation: 'postgres',
-    ...(encrypted || request.rawSocket === undefined ? {} : { stream: request.rawSocket }),
     ...(request.kind === 'replication' ? { replication: 'database' } : {}),
     // The last one counts: what evert needs cannot be overridden.
     options: `${options.sessionOptions} ${settings.map((setting) => `-c ${setting}`).join(' ')}`.trim(),

@@ -1,8 +1,9 @@
 /** Copy rows: `COPY … TO STDOUT` in text format, each row a tuple in place. https://www.postgresql.org/docs/current/sql-copy.html */
+import type net from 'node:net'
 import { assert } from '../base/assert.js'
 import { type ErrorCode, EvertError } from '../base/errors.js'
 import { NULL, TEXT, Tuple } from '../event/tuple.js'
-import type { CopySocket } from './copy-socket.js'
+import { CopySocket } from './copy-socket.js'
 import { passesByItself, readServerError } from './server-error.js'
 
 const TAB = 0x09
@@ -45,9 +46,9 @@ export class CopyRows {
   #error: Error | null = null
   #wake: (() => void) | null = null
 
-  constructor(socket: CopySocket, connection: Parameters<CopySocket['takeOver']>[0]) {
-    this.#socket = socket
-    socket.takeOver(connection, {
+  constructor(socket: net.Socket) {
+    this.#socket = new CopySocket(socket)
+    this.#socket.takeOver({
       onMessage: (tag, bytes, start, end) => this.#onMessage(tag, bytes, start, end),
       onRead: () => this.#onRead(),
       onClose: (error) => {

@@ -77,7 +77,7 @@ export class ReplicationStream {
   #timer: Timer | null = null
   readonly #silence: Silence
 
-  constructor(socket: CopySocket, connection: Parameters<CopySocket['takeOver']>[0], options: StreamOptions) {
+  constructor(socket: CopySocket, options: StreamOptions) {
     this.#socket = socket
     this.#silence = new Silence(socket)
     this.#options = options
@@ -94,7 +94,7 @@ export class ReplicationStream {
       truncate: (oids, high, low) => this.#reader().truncate(oids, high, low),
       message: (message) => this.#reader().message(message),
     })
-    socket.takeOver(connection, {
+    socket.takeOver({
       onMessage: (tag, bytes, start, end) => this.#onMessage(tag, bytes, start, end),
       onRead: () => this.#onRead(),
       onClose: (error) => this.#fail(error),

@@ -14,7 +14,6 @@ import { type Connection, connect } from './connection.js'
 import { sqlState } from './connection-error.js'
 import type { ConnectionOptions } from './connection-options.js'
 import { CopyRows } from './copy-rows.js'
-import { CopySocket } from './copy-socket.js'
 import { type SnapshotCost, snapshotCost } from './snapshot-cost.js'
 import { halves, type OnSnapshotRows, Reading } from './snapshot-reading.js'
 import { type RowCondition, type SnapshotUnit, snapshotUnits } from './snapshot-units.js'
@@ -78,7 +77,6 @@ const LOCK_MS = 1000
 
 /** Connections that have adopted an exported snapshot: from then on nobody else need hold it. */
 export class Snapshot {
-  readonly #sockets: readonly CopySocket[]
   readonly #readers: readonly CopyRows[]
   readonly #units: readonly SnapshotUnit[]
   /** As the snapshot sees them: one that came later is in the stream from its first row on. */
@@ -89,7 +87,7 @@ export class Snapshot {
   readonly #closed = new AbortController()
 
   private constructor(
-    adopted: readonly Adopted[],
+    adopted: readonly Connection[],
     found: {
       readonly tables: readonly PublishedTable[]
       readonly units: readonly SnapshotUnit[]
@@ -97,8 +95,7 @@ export class Snapshot {
       readonly us: bigint
     },
   ) {
-    this.#sockets = adopted.map(({ socket }) => socket)
-    this.#readers = adopted.map(({ socket, connection }) => new CopyRows(socket, connection))
+    this.#readers = adopted.map(({ socket }) => new CopyRows(socket))
     this.#units = found.units
     this.tables = found.tables
     this.cost = found.cost
@@ -109,10 +106,10 @@ export class Snapshot {
   static async open(options: SnapshotOptions, closers: Closers): Promise<Snapshot> {
     const adopted = [await adopt(options, options.snapshotName)]
     // Waiting for a lock may take long.
-    const abandon = (): void => adopted.forEach(({ connection }) => void connection.socket.destroy())
+    const abandon = (): void => adopted.forEach(({ socket }) => void socket.destroy())
     options.signal.addEventListener('abort', abandon, { once: true })
     try {
-      const { connection } = adopted[0]!
+      const connection = adopted[0]!
       const tables = await sayWhoHoldsLocks(options, connection.processId, tablesHeld(options, connection))
       const units = snapshotUnits(tables, options.condition)
       const more = Math.min(options.readers, units.length) - 1
@@ -181,24 +178,18 @@ export class Snapshot {
 
   close(): void {
     this.#closed.abort(new Error('the snapshot was closed'))
-    for (const socket of this.#sockets) socket.destroy()
+    for (const reader of this.#readers) reader.close()
   }
 }
 
-interface Adopted {
-  readonly socket: CopySocket
-  readonly connection: Connection
-}
-
-async function adopt({ connection: to, signal }: SnapshotOptions, snapshotName: string): Promise<Adopted> {
-  const socket = new CopySocket()
-  const connection = await connect(to, { kind: 'ordinary', signal, rawSocket: () => socket.plain })
+async function adopt({ connection: to, signal }: SnapshotOptions, snapshotName: string): Promise<Connection> {
+  const connection = await connect(to, { kind: 'ordinary', signal })
   try {
     await connection.query('begin transaction isolation level repeatable read read only')
     await connection.query(`set transaction snapshot ${quoteLiteral(snapshotName)}`)
     // A row-level security policy would leave rows out without a word; like this it is an error.
     await connection.query('set local row_security = off')
-    return { socket, connection }
+    return connection
   } catch (error) {
     connection.socket.destroy()
     throw error
@@ -241,18 +232,18 @@ async function lock(connection: Connection, tables: readonly PublishedTable[]): 
  */
 async function join(
   options: SnapshotOptions,
-  adopted: Adopted[],
+  adopted: Connection[],
   { more, tables, snapshotName }: { more: number; tables: readonly PublishedTable[]; snapshotName: string },
 ): Promise<void> {
   const joined = await Promise.allSettled(
     Array.from({ length: more }, async () => {
       const reader = await adopt(options, snapshotName)
       try {
-        await reader.connection.query(`set local lock_timeout = ${LOCK_MS}`)
-        await lock(reader.connection, tables)
+        await reader.query(`set local lock_timeout = ${LOCK_MS}`)
+        await lock(reader, tables)
         adopted.push(reader)
       } catch (error) {
-        reader.connection.socket.destroy()
+        reader.socket.destroy()
         throw error
       }
     }),

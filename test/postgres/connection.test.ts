@@ -250,15 +250,6 @@ describe('a connection', () => {
     )
   })
 
-  it('uses a socket of the caller where there is no TLS', async () => {
-    const socket = new net.Socket()
-    const without = await to(server, undefined, 'sslmode=disable', { rawSocket: () => socket })
-    expect(without.socket).toBe(socket)
-    const encrypted = await to(server, undefined, 'sslmode=require', { rawSocket: () => new net.Socket() })
-    expect(encrypted).toMatchObject({ encrypted: true })
-    expect(await encrypted.query('select 1 as one')).toEqual([{ one: '1' }])
-  })
-
   it('that ends unexpectedly fails the next query, and nothing else', async () => {
     const connection = await to(server)
     const other = await to(server)

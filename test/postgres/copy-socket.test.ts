@@ -1,15 +1,56 @@
 /** The copy socket: what holds, holds; and what goes wrong says whose fault it is. */
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import net from 'node:net'
+import tls from 'node:tls'
 import { CopySocket } from '../../src/postgres/copy-socket.js'
+import { makeCertificate } from '../support/postgres.js'
 
 /** CopyData messages with one letter each. */
 function messages(letters: string): Buffer {
   return Buffer.concat([...letters].map((letter) => Buffer.from([0x64, 0, 0, 0, 5, letter.charCodeAt(0)])))
 }
 
-describe('a copy socket', () => {
-  let server: net.Server
+/** Both ends of a connection: ours, and the server's. */
+type Ends = readonly [client: net.Socket, peer: net.Socket]
+
+async function plain(): Promise<Ends> {
+  const server = net.createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const accepted = once(server, 'connection') as Promise<[net.Socket]>
+  const client = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1')
+  const [peer] = await accepted
+  server.close()
+  return [client, peer]
+}
+
+/** TLS as Postgres begins it: on a connection on which something was said before. */
+async function encrypted(): Promise<Ends> {
+  const [rawClient, rawPeer] = await plain()
+  rawPeer.write('S')
+  await once(rawClient, 'data')
+  const { certFile, keyFile } = makeCertificate()
+  const [cert, key] = [readFileSync(certFile), readFileSync(keyFile)]
+  const peer = new tls.TLSSocket(rawPeer, { isServer: true, cert, key })
+  const client = tls.connect({ socket: rawClient, rejectUnauthorized: false })
+  await once(client, 'secureConnect')
+  return [client, peer]
+}
+
+/** Of a Node that lets nobody choose where a socket reads to: it emits 'data', as a stream that is none of Node's does. */
+async function unknown(): Promise<Ends> {
+  const [client, peer] = await plain()
+  const internals = client as unknown as Record<symbol, unknown>
+  for (const symbol of Object.getOwnPropertySymbols(client))
+    if (symbol.description?.startsWith('kBuffer') === true) delete internals[symbol]
+  return [client, peer]
+}
+
+describe.each([
+  ['a socket', plain, true],
+  ['a socket with TLS', encrypted, true],
+  ['a socket that it does not know', unknown, false],
+])('a copy socket on %s', (_, connect, inPlace) => {
   let client: net.Socket
   let peer: net.Socket
   let copy: CopySocket
@@ -17,42 +58,46 @@ describe('a copy socket', () => {
   let onLetter: (letter: string) => void
 
   beforeEach(async () => {
-    server = net.createServer()
-    server.listen(0, '127.0.0.1')
-    await once(server, 'listening')
-    copy = new CopySocket()
-    client = copy.plain
-    const accepted = once(server, 'connection') as Promise<[net.Socket]>
-    client.connect((server.address() as net.AddressInfo).port, '127.0.0.1')
-    ;[peer] = await accepted
+    ;[client, peer] = await connect()
+    peer.on('error', () => undefined)
+    // `pg` has listened until now.
+    client.on('data', () => undefined)
+    copy = new CopySocket(client)
     error = new Promise((resolve) => {
-      copy.takeOver(
-        { socket: client, encrypted: false },
-        {
-          onMessage: (_tag, bytes, start) => onLetter(String.fromCharCode(bytes[start] ?? 0)),
-          onRead: () => undefined,
-          onClose: resolve,
-        },
-      )
+      copy.takeOver({
+        onMessage: (_tag, bytes, start) => onLetter(String.fromCharCode(bytes[start] ?? 0)),
+        onRead: () => undefined,
+        onClose: resolve,
+      })
     })
   })
 
   afterEach(() => {
     copy.destroy()
     peer.destroy()
-    server.close()
   })
 
-  it('hears of a connection that was closed before it was taken over', async () => {
-    const socket = new net.Socket()
-    socket.destroy()
-    await once(socket, 'close')
-    const late = new CopySocket()
-    const gone = new Promise<Error>((resolve) => {
-      const handlers = { onMessage: () => undefined, onRead: () => undefined, onClose: resolve }
-      late.takeOver({ socket, encrypted: true }, handlers)
+  it(`is ${inPlace ? '' : 'not '}read into the framer's own buffer`, () => {
+    expect(client.listenerCount('data') === 0).toBe(inPlace)
+  })
+
+  it('gives what was written, in order, however much it is and however often it is held', async () => {
+    const letters = Array.from({ length: 200_000 }, (_one, index) => String.fromCharCode(97 + (index % 26))).join('')
+    let seen = ''
+    const last = new Promise<void>((resolve) => {
+      onLetter = (letter) => {
+        seen += letter
+        if (seen.length === letters.length) resolve()
+        if (seen.length % 10_007 !== 0) return
+        copy.hold()
+        setTimeout(() => copy.release(), 1)
+      }
     })
-    expect(await gone).toMatchObject({ code: 'POSTGRES_CONNECTION_LOST' })
+    // Some of them one by one, as the walsender writes, the others in one piece.
+    for (const letter of letters.slice(0, 2000)) peer.write(messages(letter))
+    peer.write(messages(letters.slice(2000)))
+    await last
+    expect(seen === letters).toBe(true)
   })
 
   it('stays held where the message after a hold asks for another', async () => {
@@ -83,9 +128,22 @@ describe('a copy socket', () => {
     expect(await error).toEqual(new TypeError('ours'))
   })
 
-  it('says that the server closed the connection', async () => {
+  it.each([
+    ['closed', (): unknown => peer.end()],
+    ['broke', (): unknown => peer.destroy()],
+  ])('says that the server %s the connection', async (_how, end) => {
     onLetter = () => undefined
-    peer.end()
+    end()
     expect(await error).toMatchObject({ code: 'POSTGRES_CONNECTION_LOST' })
+  })
+
+  it('hears of a connection that was closed before it was taken over', async () => {
+    client.destroy()
+    await once(client, 'close')
+    const late = new CopySocket(client)
+    const gone = new Promise<Error>((resolve) => {
+      late.takeOver({ onMessage: () => undefined, onRead: () => undefined, onClose: resolve })
+    })
+    expect(await gone).toMatchObject({ code: 'POSTGRES_CONNECTION_LOST' })
   })
 })

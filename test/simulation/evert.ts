@@ -71,19 +71,15 @@ async function attempt(machine: Machine, around: Surroundings, onCommit: () => v
       await machine.delay(STANDBY_MS, signal)
     }
     const wire = await server.connect(machine)
-    const socket = new CopySocket((work) => machine.after(0, work))
+    const socket = new CopySocket(wire.socket, (work) => machine.after(0, work))
     closers.push(async () => socket.destroy())
-    const stream = new ReplicationStream(
-      socket,
-      { socket: wire.socket, encrypted: true },
-      {
-        slot: PIPELINE,
-        publication: PIPELINE,
-        walSenderTimeoutMs: WAL_SENDER_TIMEOUT_MS,
-        isAlive: () => server.query(machine, () => server.holds(wire)),
-        clock: machine,
-      },
-    )
+    const stream = new ReplicationStream(socket, {
+      slot: PIPELINE,
+      publication: PIPELINE,
+      walSenderTimeoutMs: WAL_SENDER_TIMEOUT_MS,
+      isAlive: () => server.query(machine, () => server.holds(wire)),
+      clock: machine,
+    })
     closers.push(() => stream.close())
     await stream.open()
     const writer = await log.openWriter({ name: PIPELINE, signal })
