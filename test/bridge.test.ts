@@ -2,12 +2,16 @@ import { getEventListeners } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { systemClock } from '../src/base/clock.js'
 import { appendAll, bridge, type BridgeOptions } from '../src/bridge.js'
 import { openEmbeddedLog } from '../src/log/embedded/log.js'
 import type { FilledRecords, Log } from '../src/log/log.js'
 import { readAll, startPipeline } from './support/pipeline.js'
 import { freshDatabase, type TestDatabase } from './support/servers.js'
+
+/** Of a log transaction. */
+const LIMIT_BYTES = 20_000
 
 let database: TestDatabase
 let directory: string
@@ -90,6 +94,45 @@ describe('bridge', () => {
     await expect(bridging).rejects.toBe(failure)
     expect(acknowledged).toEqual([])
     expect(getEventListeners(stop.signal, 'abort')).toEqual([])
+  })
+
+  it('commits with the transactions of the database, also where the log is slower than the stream', async () => {
+    await database.query(`create table item (id int primary key)`)
+    const first = startPipeline(database, { openLog })
+    await first.caughtUp()
+    await first.stop()
+    await database.query(`do $$ begin for i in 1 .. 2000 loop insert into item values (i); commit; end loop; end $$`)
+    await database.query(`insert into item select g from generate_series(2001, 4000) g`)
+    const appended: { readonly bytes: number; readonly part: boolean; readonly from: number }[] = []
+    let records = 0
+    const openSlowLog = async (): Promise<Log> => {
+      const log = await openLog()
+      const openWriter = log.openWriter.bind(log)
+      log.openWriter = async (options) => {
+        const writer = await openWriter(options)
+        const append = writer.append.bind(writer)
+        let last = Promise.resolve()
+        writer.append = async (filled, progress) => {
+          appended.push({ bytes: filled.bytes, part: progress === null, from: records })
+          records += filled.records
+          last = setTimeout(20).then(() => append(filled, progress))
+          await last
+        }
+        writer.ready = () => last
+        return writer
+      }
+      return log
+    }
+    const pipeline = startPipeline(database, { openLog: openSlowLog, limits: { bytes: LIMIT_BYTES, ageMs: 0 } })
+    await pipeline.caughtUp()
+    expect(await pipeline.stop()).toBeUndefined()
+    const parts = appended.filter(({ part }) => part)
+    // Of the one that is larger than that by itself, and of no other.
+    expect(parts.length).toBeGreaterThan(5)
+    expect(parts.filter(({ from }) => from < 1900)).toEqual([])
+    expect(appended.length - parts.length).toBeGreaterThan(5)
+    expect(Math.max(...appended.map(({ bytes }) => bytes))).toBeLessThan(2.5 * LIMIT_BYTES)
+    expect((await events()).length).toBe(4000)
   })
 
   it('publishes the rows that are there, then every change', async () => {

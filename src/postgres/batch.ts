@@ -12,7 +12,10 @@ export interface Batch<Records> {
 }
 
 export interface BatchLimits {
-  /** A log transaction that holds this much is cut where it stands; as much again may fill meanwhile before the socket is paused. */
+  /**
+   * A log transaction that holds this much ends with the transaction at hand, and only one of the database that is larger by itself is cut
+   * where it stands; as much again may fill meanwhile before the socket is paused.
+   */
   readonly bytes: number
   /** How long a transaction may wait for others to share its log transaction; 0 publishes at once. */
   readonly ageMs: number

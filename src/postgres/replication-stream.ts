@@ -65,6 +65,8 @@ export class ReplicationStream {
   /** Something was published, or is to be remembered, beside the stream. */
   #published = false
   #partial = false
+  /** What the sink held of others when the transaction at hand began. */
+  #heldAtBegin = 0
   /** What comes in parts, beside the stream, is not at its end. */
   #parting = false
   /** Tells who waits for it that a batch was taken. */
@@ -79,7 +81,7 @@ export class ReplicationStream {
 
   constructor(socket: CopySocket, options: StreamOptions) {
     this.#socket = socket
-    this.#silence = new Silence(socket)
+    this.#silence = new Silence(socket, { isAlive: options.isAlive, onLost: (error) => this.#fail(error) })
     this.#options = options
     this.#clock = options.clock ?? systemClock
     this.#status = new StandbyStatus((message) => socket.write(message), this.#clock)
@@ -233,7 +235,8 @@ export class ReplicationStream {
 
   #begin(high: number, low: number, timeUs: bigint, xid: number): void {
     this.#reader().begin(high, low, timeUs, xid)
-    const { until, bystander } = this.#request ?? {}
+    const { until, bystander, sink } = this.#request ?? {}
+    this.#heldAtBegin = sink?.bytes ?? 0
     if (until !== undefined && lsnFromHalves(high, low) >= until) this.#reach()
     const stop = bystander?.stop ?? null
     if (stop !== null && lsnFromHalves(high, low) >= stop) this.#stopFor(bystander!)
@@ -318,29 +321,17 @@ export class ReplicationStream {
   }
 
   /** Postgres feels a log that does not keep up. One read of the socket can hold several times what is taken at once. */
-  #restWhenFull({ sink, limits }: ChangesRequest<unknown>): void {
-    if (sink.bytes < limits.bytes) return
+  #restWhenFull(request: ChangesRequest<unknown>): void {
+    if (!this.#full(request)) return
     if (this.#wake !== null && this.#taken === null) this.#take()
     else this.#socket.rest()
   }
 
   #onIdle(): void {
     this.#idle = true
-    this.#listen()
+    this.#silence.listen(IDLE_MS)
     this.#status.send(true)
     if (this.#wake !== null) this.#take()
-  }
-
-  #listen(): void {
-    const silentMs = this.#silence.after(IDLE_MS)
-    if (silentMs === 0) return
-    const silent = `the server has been silent for ${silentMs / 1000} s`
-    this.#options.isAlive().then(
-      (alive) => {
-        if (!alive) this.#fail(lost(`${silent}, and no longer sends to this connection`))
-      },
-      (error: Error) => this.#fail(lost(`${silent}: ${error.message}`)),
-    )
   }
 
   /** Takes a batch where one may end here, and wakes who waits for it. */
@@ -349,7 +340,7 @@ export class ReplicationStream {
     const changes = this.#changes
     if (request === null || changes === null || this.#taken !== null || this.#error !== null) return
     const { sink, limits } = request
-    const full = sink.bytes >= limits.bytes
+    const full = this.#full(request)
     const moved = changes.endLsn > this.#takenEnd || this.#published
     // Before a transaction's first change, the shapes of its tables alone may fill the sink: then they are a part of it.
     const whole = !changes.midTransaction && !this.#parting && (moved || this.#partial || !full)
@@ -364,12 +355,21 @@ export class ReplicationStream {
       this.#takenEnd = endLsn
       this.#published = false
     }
+    this.#heldAtBegin = 0
     this.#partial = !whole
     this.#idle = false
     this.#firstRecordAtMs = 0
     this.#onTaken()
     this.#wake?.()
     this.#socket.resume()
+  }
+
+  /**
+   * The end of a transaction is waited for, unless it is large by itself: a batch that ends within one commits nothing, and where the log is
+   * slower than the stream, each would.
+   */
+  #full({ sink, limits }: ChangesRequest<unknown>): boolean {
+    return sink.bytes - (this.#changes?.midTransaction === true ? this.#heldAtBegin : 0) >= limits.bytes
   }
 
   /** True while the oldest record in the sink is younger than the limit; then a timer asks again. */

@@ -10,19 +10,33 @@ export const SILENCE_MS = 10_000
 
 export class Silence {
   readonly #socket: Pick<CopySocket, 'reads' | 'paused'>
+  readonly #isAlive: () => Promise<boolean>
+  readonly #onLost: (error: Error) => void
   #lastReads = 0
   #silentMs = 0
 
-  constructor(socket: Pick<CopySocket, 'reads' | 'paused'>) {
+  constructor(
+    socket: Pick<CopySocket, 'reads' | 'paused'>,
+    { isAlive, onLost }: { readonly isAlive: () => Promise<boolean>; readonly onLost: (error: Error) => void },
+  ) {
     this.#socket = socket
+    this.#isAlive = isAlive
+    this.#onLost = onLost
   }
 
-  /** Looked at so long after the last time: how long it has been, each time that it is too long once more; else 0. */
-  after(ms: number): number {
+  /** So long after the last time: asks each time that it has been too long once more. */
+  listen(ms: number): void {
     const { reads, paused } = this.#socket
     this.#silentMs = reads === this.#lastReads && !paused ? this.#silentMs + ms : 0
     this.#lastReads = reads
-    return this.#silentMs % SILENCE_MS === 0 ? this.#silentMs : 0
+    if (this.#silentMs === 0 || this.#silentMs % SILENCE_MS !== 0) return
+    const silent = `the server has been silent for ${this.#silentMs / 1000} s`
+    this.#isAlive().then(
+      (alive) => {
+        if (!alive) this.#onLost(lost(`${silent}, and no longer sends to this connection`))
+      },
+      (error: Error) => this.#onLost(lost(`${silent}: ${error.message}`)),
+    )
   }
 }
 
