@@ -17,6 +17,8 @@ const TRICKLE_BYTES = 1024
 const TRICKLE_GAP_MS = 0.25
 const TRICKLE_READS = 16
 const GATHER_MS = 1
+/** Where what comes after the end goes. */
+const NOWHERE = new Uint8Array(64 * 1024)
 
 interface TakeOver {
   readonly onMessage: OnMessage
@@ -54,7 +56,7 @@ export class CopySocket {
     this.#framer = framer
     socket.removeAllListeners('data')
     const onRead = (bytes: number): boolean => this.#onRead(() => framer.filled(bytes), bytes)
-    const inPlace = readInto(socket, () => framer.room(), onRead)
+    const inPlace = readInto(socket, () => this.#room(framer), onRead)
     this.#gathers = inPlace && !(socket instanceof TLSSocket)
     if (!inPlace) socket.on('data', (chunk: Buffer) => this.#onRead(() => framer.push(chunk), chunk.length))
     socket.on('error', (error) => this.#fail(connectionLost(error)))
@@ -132,6 +134,17 @@ export class CopySocket {
   destroy(): void {
     this.#closed = true
     this.#socket.destroy()
+  }
+
+  /** Node asks outside of any guard. */
+  #room(framer: Framer): Uint8Array {
+    if (this.#closed) return NOWHERE
+    try {
+      return framer.room()
+    } catch (error) {
+      this.#fail(error as Error)
+      return NOWHERE
+    }
   }
 
   /** False where the socket is not to be read further now. */
