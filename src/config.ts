@@ -210,8 +210,9 @@ export const OPTIONS = [
     value: 'bytes',
     schema: bytes.refine((value) => value >= 64 * 1024 && value <= 256 * 1024 ** 2, 'between 64 KiB and 256 MiB'),
     default: '2MiB',
-    help: 'a log transaction is closed when it holds this much',
-    prose: 'As much again fills while one commits: memory grows with it, and so does throughput, up to a point.',
+    help: 'a log transaction that holds this much ends with the transaction of the database at hand',
+    prose:
+      'One of the database that is larger by itself is sent in parts, and still committed whole. As much again fills while one commits: memory grows with it, and so does throughput, up to a point.',
   },
   {
     name: 'batch-age',
