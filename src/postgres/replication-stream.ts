@@ -41,7 +41,10 @@ const IDLE_MS = 2000
 /** How long a large transaction that is half in the log may take to come to its end after an abort. */
 const FINISH_MS = 5000
 
-type Deferred = { readonly resolve: () => void; readonly reject: (error: Error) => void }
+interface Deferred {
+  readonly resolve: () => void
+  readonly reject: (error: Error) => void
+}
 
 export class ReplicationStream {
   readonly #socket: CopySocket
@@ -64,8 +67,6 @@ export class ReplicationStream {
   #partial = false
   /** What the sink held of others when the transaction at hand began. */
   #heldAtBegin = 0
-  /** The sink was full, and nothing was taken since. */
-  #resting = false
   /** What comes in parts, beside the stream, is not at its end. */
   #parting = false
   /** Tells who waits for it that a batch was taken. */
@@ -234,10 +235,11 @@ export class ReplicationStream {
 
   #begin(high: number, low: number, timeUs: bigint, xid: number): void {
     this.#reader().begin(high, low, timeUs, xid)
-    const { until, bystander, sink } = this.#request!
-    this.#heldAtBegin = sink.bytes
+    const { until, bystander, sink } = this.#request ?? {}
+    this.#heldAtBegin = sink?.bytes ?? 0
     if (until !== undefined && lsnFromHalves(high, low) >= until) this.#reach()
-    if (bystander && bystander.stop !== null && lsnFromHalves(high, low) >= bystander.stop) this.#stopFor(bystander)
+    const stop = bystander?.stop ?? null
+    if (stop !== null && lsnFromHalves(high, low) >= stop) this.#stopFor(bystander!)
   }
 
   #commit(high: number, low: number, endHigh: number, endLow: number): void {
@@ -321,9 +323,8 @@ export class ReplicationStream {
   /** Postgres feels a log that does not keep up. One read of the socket can hold several times what is taken at once. */
   #restWhenFull(request: ChangesRequest<unknown>): void {
     if (!this.#full(request)) return
-    if (this.#wake !== null && this.#taken === null) return this.#take()
-    this.#resting = true
-    this.#socket.rest()
+    if (this.#wake !== null && this.#taken === null) this.#take()
+    else this.#socket.rest()
   }
 
   #onIdle(): void {
@@ -355,7 +356,6 @@ export class ReplicationStream {
       this.#published = false
     }
     this.#heldAtBegin = 0
-    this.#resting = false
     this.#partial = !whole
     this.#idle = false
     this.#firstRecordAtMs = 0
@@ -365,13 +365,11 @@ export class ReplicationStream {
   }
 
   /**
-   * A batch that ends within a transaction commits nothing, and where the log is slower than the stream, each would: so the end of one is
-   * waited for, unless it is large by itself, and at the end of one that is, all that is there is taken.
+   * The end of a transaction is waited for, unless it is large by itself: a batch that ends within one commits nothing, and where the log is
+   * slower than the stream, each would.
    */
   #full({ sink, limits }: ChangesRequest<unknown>): boolean {
-    const { midTransaction, endLsn } = this.#reader()
-    if (this.#resting || (this.#partial && !midTransaction && endLsn > this.#takenEnd)) return true
-    return sink.bytes - (midTransaction ? this.#heldAtBegin : 0) >= limits.bytes
+    return sink.bytes - (this.#changes?.midTransaction === true ? this.#heldAtBegin : 0) >= limits.bytes
   }
 
   /** True while the oldest record in the sink is younger than the limit; then a timer asks again. */
