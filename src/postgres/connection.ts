@@ -14,7 +14,6 @@ export type Row = Readonly<Record<string, string | null>>
 
 export interface Connection {
   readonly socket: net.Socket
-  readonly encrypted: boolean
   /** The host that answered. */
   readonly at: Host
   readonly processId: number
@@ -209,7 +208,6 @@ function wrap(client: pg.Client, options: ConnectionOptions, attempt: Attempt): 
   const { connection, processID } = client as unknown as ClientInternals
   return {
     socket: connection.stream,
-    encrypted: attempt.encrypted,
     at: { host: attempt.host, port: attempt.port },
     processId: processID,
     async query(text) {

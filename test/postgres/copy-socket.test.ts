@@ -11,6 +11,9 @@ function messages(letters: string): Buffer {
   return Buffer.concat([...letters].map((letter) => Buffer.from([0x64, 0, 0, 0, 5, letter.charCodeAt(0)])))
 }
 
+const { certFile, keyFile } = makeCertificate()
+const [cert, key] = [readFileSync(certFile), readFileSync(keyFile)]
+
 /** Both ends of a connection: ours, and the server's. */
 type Ends = readonly [client: net.Socket, peer: net.Socket]
 
@@ -29,8 +32,6 @@ async function encrypted(): Promise<Ends> {
   const [rawClient, rawPeer] = await plain()
   rawPeer.write('S')
   await once(rawClient, 'data')
-  const { certFile, keyFile } = makeCertificate()
-  const [cert, key] = [readFileSync(certFile), readFileSync(keyFile)]
   const peer = new tls.TLSSocket(rawPeer, { isServer: true, cert, key })
   const client = tls.connect({ socket: rawClient, rejectUnauthorized: false })
   await once(client, 'secureConnect')
@@ -126,6 +127,13 @@ describe.each([
     }
     peer.write(messages('a'))
     expect(await error).toEqual(new TypeError('ours'))
+  })
+
+  it('refuses a message that claims to be longer than any, also where Node asks for room for it', async () => {
+    onLetter = () => undefined
+    peer.write(Buffer.from([0x64, 0x7f, 0xff, 0xff, 0xff, 0]))
+    expect(await error).toMatchObject({ code: 'PROTOCOL' })
+    expect(client.destroyed).toBe(true)
   })
 
   it.each([
