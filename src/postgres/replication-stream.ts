@@ -41,10 +41,7 @@ const IDLE_MS = 2000
 /** How long a large transaction that is half in the log may take to come to its end after an abort. */
 const FINISH_MS = 5000
 
-interface Deferred {
-  readonly resolve: () => void
-  readonly reject: (error: Error) => void
-}
+type Deferred = { readonly resolve: () => void; readonly reject: (error: Error) => void }
 
 export class ReplicationStream {
   readonly #socket: CopySocket
@@ -67,6 +64,8 @@ export class ReplicationStream {
   #partial = false
   /** What the sink held of others when the transaction at hand began. */
   #heldAtBegin = 0
+  /** It was full, and nothing was taken since: what is written meanwhile does not make that undone. */
+  #resting = false
   /** What comes in parts, beside the stream, is not at its end. */
   #parting = false
   /** Tells who waits for it that a batch was taken. */
@@ -323,8 +322,9 @@ export class ReplicationStream {
   /** Postgres feels a log that does not keep up. One read of the socket can hold several times what is taken at once. */
   #restWhenFull(request: ChangesRequest<unknown>): void {
     if (!this.#full(request)) return
-    if (this.#wake !== null && this.#taken === null) this.#take()
-    else this.#socket.rest()
+    if (this.#wake !== null && this.#taken === null) return this.#take()
+    this.#resting = true
+    this.#socket.rest()
   }
 
   #onIdle(): void {
@@ -356,6 +356,7 @@ export class ReplicationStream {
       this.#published = false
     }
     this.#heldAtBegin = 0
+    this.#resting = false
     this.#partial = !whole
     this.#idle = false
     this.#firstRecordAtMs = 0
@@ -369,7 +370,8 @@ export class ReplicationStream {
    * slower than the stream, each would.
    */
   #full({ sink, limits }: ChangesRequest<unknown>): boolean {
-    return sink.bytes - (this.#changes?.midTransaction === true ? this.#heldAtBegin : 0) >= limits.bytes
+    const held = this.#changes?.midTransaction === true ? this.#heldAtBegin : 0
+    return this.#resting || sink.bytes - held >= limits.bytes
   }
 
   /** True while the oldest record in the sink is younger than the limit; then a timer asks again. */
