@@ -173,7 +173,9 @@ describe('a live backfill of a table without a key', () => {
       })
       expect(before).toHaveLength(rows)
     }
-    expect(await database.query(`select 1 from pg_replication_slots where temporary`)).toEqual([])
+    expect(
+      await database.query(`select 1 from pg_replication_slots where temporary and database = current_database()`),
+    ).toEqual([])
     await database.drop()
   })
 
