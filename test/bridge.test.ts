@@ -102,8 +102,10 @@ describe('bridge', () => {
     await first.caughtUp()
     await first.stop()
     await database.query(`do $$ begin for i in 1 .. 2000 loop insert into item values (i); commit; end loop; end $$`)
-    await database.query(`insert into item select g from generate_series(2001, 4000) g`)
-    const appended: { readonly bytes: number; readonly part: boolean; readonly from: number }[] = []
+    for (const from of [2001, 3001, 4001])
+      await database.query(`insert into item select g from generate_series(${from}, ${from + 999}) g`)
+    const appended: { readonly bytes: number; readonly part: boolean; readonly from: number; readonly to: number }[] =
+      []
     let records = 0
     const openSlowLog = async (): Promise<Log> => {
       const log = await openLog()
@@ -113,8 +115,9 @@ describe('bridge', () => {
         const append = writer.append.bind(writer)
         let last = Promise.resolve()
         writer.append = async (filled, progress) => {
-          appended.push({ bytes: filled.bytes, part: progress === null, from: records })
+          const from = records
           records += filled.records
+          appended.push({ bytes: filled.bytes, part: progress === null, from, to: records })
           last = setTimeout(20).then(() => append(filled, progress))
           await last
         }
@@ -127,12 +130,14 @@ describe('bridge', () => {
     await pipeline.caughtUp()
     expect(await pipeline.stop()).toBeUndefined()
     const parts = appended.filter(({ part }) => part)
-    // Of the one that is larger than that by itself, and of no other.
+    // Of those that are larger than that by themselves, and of no other; each ends by itself, too.
     expect(parts.length).toBeGreaterThan(5)
     expect(parts.filter(({ from }) => from < 1900)).toEqual([])
-    expect(appended.length - parts.length).toBeGreaterThan(5)
+    const ends = appended.filter(({ part }) => !part).map(({ to }) => to)
+    expect(ends.filter((to) => to <= 2000).length).toBeGreaterThan(5)
+    expect(ends).toEqual(expect.arrayContaining([3000, 4000, 5000]))
     expect(Math.max(...appended.map(({ bytes }) => bytes))).toBeLessThan(2.5 * LIMIT_BYTES)
-    expect((await events()).length).toBe(4000)
+    expect((await events()).length).toBe(5000)
   })
 
   it('publishes the rows that are there, then every change', async () => {

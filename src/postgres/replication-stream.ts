@@ -343,9 +343,8 @@ export class ReplicationStream {
     const full = this.#full(request)
     const moved = changes.endLsn > this.#takenEnd || this.#published
     // Before a transaction's first change, the shapes of its tables alone may fill the sink: then they are a part of it.
-    const whole = !changes.midTransaction && !this.#parting && (moved || this.#partial || !full)
+    const whole = moved && !changes.midTransaction && !this.#parting
     if (whole) {
-      if (!moved && !this.#partial) return
       if (sink.records === 0 && !this.#partial && !this.#idle && !this.#reached && !this.#published) return
       if (sink.records > 0 && !full && !this.#reached && this.#young(limits.ageMs)) return
     } else if (!full) return
@@ -366,12 +365,13 @@ export class ReplicationStream {
   }
 
   /**
-   * The end of a transaction is waited for, unless it is large by itself: a batch that ends within one commits nothing, and where the log is
-   * slower than the stream, each would.
+   * A batch that ends within a transaction commits nothing, and where the log is slower than the stream, each would: so the end of one is
+   * waited for, unless it is large by itself, and what is there at the end of one that is, is taken.
    */
   #full({ sink, limits }: ChangesRequest<unknown>): boolean {
-    const held = this.#changes?.midTransaction === true ? this.#heldAtBegin : 0
-    return this.#resting || sink.bytes - held >= limits.bytes
+    const { midTransaction, endLsn } = this.#reader()
+    if (this.#resting || (this.#partial && !midTransaction && endLsn > this.#takenEnd)) return true
+    return sink.bytes - (midTransaction ? this.#heldAtBegin : 0) >= limits.bytes
   }
 
   /** True while the oldest record in the sink is younger than the limit; then a timer asks again. */

@@ -22,6 +22,7 @@ const READER = 'src/log/kafka/reader.ts'
 
 const APPEND = 'await writer.append(filled, endLsn === null ? null : progress.at(endLsn))'
 const ACKNOWLEDGE = 'source.acknowledge(endLsn)'
+const WHOLE = 'const whole = moved && !changes.midTransaction && !this.#parting'
 const INIT = `    const response = await this.#ask((broker) =>
       this.#cluster.call(broker, initProducerId, this.#options.id, transactionTimeoutMs, id, epoch),
     )`
@@ -80,12 +81,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'cuts in the middle of a transaction',
     file: STREAM,
-    changes: [
-      [
-        'const whole = !changes.midTransaction && !this.#parting && (moved || this.#partial || !full)',
-        'const whole = true',
-      ],
-    ],
+    changes: [[WHOLE, 'const whole = moved']],
   },
   {
     name: 'commits a part of a large transaction',
@@ -96,7 +92,13 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'waits for ever once the shapes of tables have filled the sink',
     from: 100,
     file: STREAM,
-    changes: [[' && (moved || this.#partial || !full)', '']],
+    changes: [[WHOLE, WHOLE.replace('moved && ', '') + '\n    if (whole && !moved && !this.#partial) return']],
+  },
+  {
+    name: 'ends a log transaction with a part that holds shapes of tables only',
+    from: 21200,
+    file: STREAM,
+    changes: [[WHOLE, WHOLE.replace('moved', '(moved || this.#partial)')]],
   },
   {
     name: 'leaves transactions before a snapshot to its first rows',
