@@ -6,6 +6,7 @@ import { setFlagsFromString } from 'node:v8'
 
 // As bin/evert.js does.
 setFlagsFromString('--semi-space-growth-factor=1')
+setFlagsFromString('--heap-growing-percent=50')
 const {
   connectionOptions,
   createLogger,

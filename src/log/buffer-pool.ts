@@ -1,7 +1,7 @@
 /** Buffers for record batches in sizes of powers of two: what one batch gives back, the next one takes, so that the hot path allocates nothing. */
 
 /** What a batch starts with. Thousands of partitions with a row or two each are common, so it is small. */
-const SMALLEST_BYTES = 1024
+const SMALLEST_BYTES = 512
 /** Larger buffers hold one huge record: they go to the garbage collector, or one 100 MB value would cost 100 MB for ever. */
 const LARGEST_KEPT_BYTES = 1 << 20
 /** Two full log transactions of the usual size; what is above goes to the garbage collector. */
