@@ -37,7 +37,11 @@ async function violationOf(seed: number): Promise<string | null> {
 
 /** What the simulation of a broken evert finds, or null. */
 async function findingOf(mutation: Mutation): Promise<string | null> {
-  const seeds = [String(mutation.from ?? 1), String(MUTANT_SEEDS)]
+  const seeds = [
+    String(mutation.from ?? 1),
+    String(MUTANT_SEEDS),
+    ...(mutation.onlyBrokers === true ? ['brokers'] : []),
+  ]
   const command = ['--import', './test/simulation/mutant.js', 'test/simulation/run.ts', ...seeds]
   const child = spawn(process.execPath, command, {
     cwd: ROOT,

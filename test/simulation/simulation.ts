@@ -25,8 +25,14 @@ const PEACE_MS = 10 * 60_000
 /** What may end a process of evert while others disturb it; a supervisor starts it again. */
 const EXPECTED_ENDS: readonly string[] = ['LOG_FENCED', 'TRANSACTION_TOO_LONG']
 
-export async function simulate(seed: number, options: { readonly traced?: boolean } = {}): Promise<Outcome> {
-  const simulation = new Simulation(seed, options.traced === true)
+export interface SimulationOptions {
+  readonly traced?: boolean
+  /** Nothing fails but brokers, which makes what only they can cause a hundred times as frequent. */
+  readonly onlyBrokers?: boolean
+}
+
+export async function simulate(seed: number, options: SimulationOptions = {}): Promise<Outcome> {
+  const simulation = new Simulation(seed, options)
   const { stackTraceLimit } = Error
   Error.stackTraceLimit = 0 // thousands of simulated errors are made, and nobody looks at theirs
   let violation: string | null = null
@@ -48,6 +54,7 @@ class Simulation {
   readonly #brokers: Brokers
   readonly #verdict: Verdict
   readonly #around: Surroundings
+  readonly #onlyBrokers: boolean
   #machines: Machine[] = []
   #machineCount = 0
   /** Work and faults, while they go on. */
@@ -57,7 +64,8 @@ class Simulation {
   #changed = false
   #steps = 0
 
-  constructor(seed: number, traced: boolean) {
+  constructor(seed: number, { traced = false, onlyBrokers = false }: SimulationOptions) {
+    this.#onlyBrokers = onlyBrokers
     const world = new World(seed, traced)
     const { random } = world
     this.#world = world
@@ -163,6 +171,10 @@ class Simulation {
   }
 
   #fault(): void {
+    if (this.#onlyBrokers) {
+      this.#brokers.disturb()
+      return
+    }
     const { random } = this.#world
     const machine = this.#machines.at(-1)
     const dice = random.next()
