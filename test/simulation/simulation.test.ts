@@ -37,12 +37,9 @@ async function violationOf(seed: number): Promise<string | null> {
 
 /** What the simulation of a broken evert finds, or null. */
 async function findingOf(mutation: Mutation): Promise<string | null> {
-  const seeds = [
-    String(mutation.from ?? 1),
-    String(MUTANT_SEEDS),
-    ...(mutation.onlyBrokers === true ? ['brokers'] : []),
-  ]
-  const command = ['--import', './test/simulation/mutant.js', 'test/simulation/run.ts', ...seeds]
+  const seeds = [String(mutation.from ?? 1), String(MUTANT_SEEDS)]
+  const faults = mutation.onlyBrokers === true ? ['brokers'] : []
+  const command = ['--import', './test/simulation/mutant.js', 'test/simulation/run.ts', ...seeds, ...faults]
   const child = spawn(process.execPath, command, {
     cwd: ROOT,
     env: { ...process.env, NODE_OPTIONS: '', EVERT_MUTATION: JSON.stringify(mutation) },
