@@ -11,19 +11,21 @@ import { memory } from './memory.js'
 import { outage } from './outage.js'
 import { scale } from './scale.js'
 import { soak } from './soak.js'
+import { start } from './start.js'
 
 type Bench = (servers: Servers, only: string) => Promise<void>
 
 const BENCHES: Readonly<Record<string, Bench>> = {
   drain,
-  more,
-  cost,
   snapshot,
-  backfill,
   latency,
+  start,
   memory,
   outage,
   scale,
+  more,
+  cost,
+  backfill,
   soak,
 }
 

@@ -4,13 +4,13 @@
  */
 import zlib from 'node:zlib'
 import { compete, type Contender, type Servers } from './contest.js'
-import { DEBEZIUM, DEBEZIUM_AS_SHIPPED } from './contenders/debezium.js'
+import { DEBEZIUM, DEBEZIUM_AS_SHIPPED, DEBEZIUM_SNAPSHOT } from './contenders/debezium.js'
 import { evert, EVERT_SNAPSHOT } from './contenders/evert.js'
 import { KAFKAJS } from './contenders/kafkajs.js'
 import { pgRecvlogical } from './contenders/pg-recvlogical.js'
 import { PSQL_COPY } from './contenders/psql.js'
 import { barChart, barsOf, type Cells, conditions, contestCells, contestHead, publish, table, tell } from './report.js'
-import { DRAIN, MORE, SNAPSHOT, type Workload } from './workloads.js'
+import { COST, DRAIN, MORE, SNAPSHOT, type Workload } from './workloads.js'
 
 const FLOOR = pgRecvlogical('pg_recvlogical', 'disable')
 const FLOOR_TLS = pgRecvlogical('pg_recvlogical, TLS', 'require')
@@ -49,11 +49,16 @@ export const more = contest({ name: 'more', workloads: MORE, contenders: [OURS, 
 /** Bytes, CPU and memory by format and compression. */
 export const cost = contest({
   name: 'cost',
-  workloads: DRAIN.filter(({ name }) => name.includes('100 rows')),
+  workloads: COST,
   contenders: BY_FORMAT,
 })
 
-export const snapshot = contest({ name: 'snapshot', workloads: SNAPSHOT, contenders: [EVERT_SNAPSHOT, PSQL_COPY] })
+export const snapshot = contest({
+  name: 'snapshot',
+  workloads: SNAPSHOT,
+  contenders: [EVERT_SNAPSHOT, PSQL_COPY],
+  besideFirst: [DEBEZIUM_SNAPSHOT],
+})
 
 function contest({
   name,

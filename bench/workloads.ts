@@ -25,16 +25,22 @@ const narrow = (rows: number, per: number): Workload => ({
 const MANY = count(1_000_000)
 const FEW = count(300_000)
 
-export const DRAIN: readonly Workload[] = [
-  narrow(MANY, 100),
-  narrow(FEW, 1),
-  { name: 'wide, 100 rows a transaction', tables: ['wide'], changes: FEW, fill: `call fill_wide(${FEW}, 100)` },
-]
+const WIDE = {
+  name: 'wide, 100 rows a transaction',
+  tables: ['wide'],
+  changes: FEW,
+  fill: `call fill_wide(${FEW}, 100)`,
+}
+
+export const DRAIN: readonly Workload[] = [narrow(MANY, 100), narrow(FEW, 1), WIDE]
+
+/** Bytes and CPU a row do not depend on how many there are. */
+export const COST: readonly Workload[] = [narrow(FEW, 100), WIDE]
 
 /** What else happens to tables: beside the floor, without peers. */
 export const MORE: readonly Workload[] = [
   narrow(FEW, 10),
-  narrow(MANY, 1000),
+  narrow(FEW, 1000),
   narrow(MANY, MANY),
   {
     name: 'updates, 100 a transaction',

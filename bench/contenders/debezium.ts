@@ -39,17 +39,31 @@ const TUNED: { readonly worker: Properties; readonly connector: Properties } = {
   },
 }
 
-export const DEBEZIUM: Contender = contender('Debezium 3.6, tuned', TUNED)
-export const DEBEZIUM_AS_SHIPPED: Contender = contender('Debezium 3.6, as shipped', { worker: {}, connector: {} })
+// Several changes may have one LSN; in a drain they do not, since no row is copied.
+const BY_LSN = { floor: 'pg_recvlogical', mode: 'no_data', rises: /"lsn":(\d+)/ }
+/** Rows are there in the order of their keys. */
+const BY_KEY = { floor: 'psql \\copy', mode: 'initial', rises: /"after":\{"id":(\d+)/ }
 
-function contender(name: string, more: typeof TUNED): Contender {
+export const DEBEZIUM: Contender = contender('Debezium 3.6, tuned', TUNED, BY_LSN)
+export const DEBEZIUM_AS_SHIPPED: Contender = contender(
+  'Debezium 3.6, as shipped',
+  { worker: {}, connector: {} },
+  BY_LSN,
+)
+export const DEBEZIUM_SNAPSHOT: Contender = contender('Debezium 3.6, tuned', TUNED, BY_KEY)
+
+function contender(
+  name: string,
+  { worker, connector }: typeof TUNED,
+  { floor, mode, rises }: typeof BY_LSN,
+): Contender {
+  const more = { worker, connector: { 'snapshot.mode': mode, ...connector } }
   return {
     name,
-    floor: 'pg_recvlogical',
+    floor,
     slow: true,
     run: async (work) => runWatched(await start(work, more), work),
-    // Several changes may have one LSN; here they do not, since no row is copied.
-    place: ({ value }) => /"lsn":(\d+)/.exec(String(value))?.[1]?.padStart(20, '0') ?? '',
+    place: ({ value }) => rises.exec(String(value))?.[1]?.padStart(20, '0') ?? '',
   }
 }
 
@@ -95,7 +109,6 @@ async function start(
     'publication.autocreate.mode': 'disabled',
     'topic.prefix': slot,
     'table.include.list': workload.tables.map((table) => `public\\\\.${table}`).join(','),
-    'snapshot.mode': 'no_data',
     ...connector,
   })
   return spawned(folder, ofWorker, ofConnector)

@@ -1,0 +1,35 @@
+/** `npm run bench -- start`: from the start of the process `evert run`, as it comes, until a change that waited for it can be read. */
+import { startCli } from '../test/support/cli.js'
+import { connected, makeDatabase, median, openLog, REPEATS, type Servers } from './contest.js'
+import { type Cells, conditions, publish, table } from './report.js'
+
+const LOOK_MS = 2
+
+export async function start(servers: Servers): Promise<void> {
+  const name = 'bench_start'
+  const url = await makeDatabase(servers, name)
+  const client = await connected(url)
+  const log = await openLog(servers.kafka)
+  const topic = `${name}.public.narrow`
+  const from = ['run', '--source', url, '--tables', 'public.narrow']
+  const parameters = [...from, '--log', `kafka://${servers.kafka}`, '--partitions', '1']
+  const took: number[] = []
+  // The first makes the slot and the topics, the second warms up the broker.
+  for (let round = -1; round <= REPEATS; round++) {
+    if (round >= 0) await client.query(`insert into narrow values (${round}, 1, 'some text', now())`)
+    const before = round < 0 ? 0 : (await log.offsets(topic, 0)).end
+    const startedMs = performance.now()
+    const evert = startCli(parameters)
+    if (round < 0) await evert.says('"streaming"')
+    else {
+      while ((await log.offsets(topic, 0)).end === before) await new Promise((resolve) => setTimeout(resolve, LOOK_MS))
+      if (round > 0) took.push(performance.now() - startedMs)
+    }
+    evert.process.kill('SIGTERM')
+    await evert.ended
+  }
+  await log.close()
+  await client.end()
+  const cells: Cells = [median(took), Math.min(...took), Math.max(...took)].map((ms) => Math.round(ms))
+  await publish('start', `${conditions()}\n\n${table(['median ms', 'least ms', 'most ms'], [cells])}`)
+}
