@@ -137,8 +137,8 @@ export class Cluster {
   }
 
   /**
-   * Retries what passes by itself, on a clock. Errors: kafkaError's; LOG_UNREACHABLE where no broker has ever answered.
-   * `before` is asked for an abort, and told of each failure.
+   * Retries what passes by itself, with growing pauses, until the signal is aborted. Errors: kafkaError's; LOG_UNREACHABLE where no broker
+   * has ever answered.
    */
   async retry<T>(
     asked: Asked,
