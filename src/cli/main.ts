@@ -1,11 +1,11 @@
 /** The command line: which command, which options, which exit code. */
 import { setMaxListeners } from 'node:events'
 import { readFileSync } from 'node:fs'
-import yargs from 'yargs'
+import yargs, { type Argv } from 'yargs'
 import { EvertError, EXIT } from '../base/errors.js'
 import { createLogger, type Logger } from '../base/logger.js'
 import { nearest } from '../base/nearest.js'
-import { optionsOf } from '../config.js'
+import { type Option, OPTIONS, optionsOf } from '../config.js'
 import type { Command } from './command.js'
 import { COMMANDS } from './commands.js'
 import { loadConfig } from './load-config.js'
@@ -44,37 +44,14 @@ export async function main(parameters: readonly string[]): Promise<number> {
 async function parse(
   parameters: readonly string[],
 ): Promise<{ command: Command; flags: Record<string, unknown> } | null> {
-  let parser = yargs(joined(parameters))
-    .scriptName('evert')
-    .parserConfiguration({
-      'boolean-negation': false,
-      'camel-case-expansion': false,
-      'dot-notation': false,
-      'duplicate-arguments-array': false,
-      'parse-numbers': false,
-    })
-    .usage('Postgres turned inside out: every row change as an immutable event in Kafka, exactly once.')
-    .help('help', 'what a command does, and its options')
-    .version('version', 'the version', version())
-    .exitProcess(false)
-    .fail(false)
-    .wrap(Math.min(process.stdout.columns ?? 100, 120))
-    .epilogue('evert COMMAND --help says more. Options may also stand in EVERT_… variables and in evert.yaml.')
-  for (const command of COMMANDS) {
-    parser = parser.command(command.name, command.summary, (own) => {
-      let described = own.usage(`evert ${command.name}: ${command.summary}\n\n${command.prose}`)
-      for (const { name, help, value, boolean, default: byDefault } of optionsOf(command.name)) {
-        described = described.option(name, {
-          type: boolean === true ? 'boolean' : 'string',
-          describe: boolean === true ? help : `${help}: ${value}`,
-          ...(typeof byDefault === 'string' ? { defaultDescription: byDefault } : {}),
-        })
-      }
-      return described.epilogue(`Examples:\n${command.examples.map((example) => `  ${example}`).join('\n')}`)
-    })
-  }
+  // Without commands: for each of them that it runs yargs makes the text of its help, which takes a tenth of a start.
+  let parser = parserOf(parameters).help(false).version(false).boolean(['help', 'version'])
+  for (const option of OPTIONS) parser = parser.option(option.name, { type: typeOf(option) })
   const { _: words, $0: _program, help, version: asked, ...flags } = await parser.parseAsync()
-  if (help === true || asked === true) return null
+  if (help === true || asked === true || words.at(-1) === 'help') {
+    await describe(parameters)
+    return null
+  }
   const [word, ...more] = words.map(String)
   const names: readonly string[] = COMMANDS.map(({ name }) => name)
   if (word === undefined) {
@@ -99,6 +76,49 @@ async function parse(
   }
   // yargs gives undefined for what is declared and was not given.
   return { command, flags: Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined)) }
+}
+
+/** Prints the help, or the version. */
+async function describe(parameters: readonly string[]): Promise<void> {
+  let parser = parserOf(parameters)
+    .usage('Postgres turned inside out: every row change as an immutable event in Kafka, exactly once.')
+    .help('help', 'what a command does, and its options')
+    .version('version', 'the version', version())
+    .wrap(Math.min(process.stdout.columns ?? 100, 120))
+    .epilogue('evert COMMAND --help says more. Options may also stand in EVERT_… variables and in evert.yaml.')
+  for (const command of COMMANDS) {
+    parser = parser.command(command.name, command.summary, (own) => {
+      let described = own.usage(`evert ${command.name}: ${command.summary}\n\n${command.prose}`)
+      for (const option of optionsOf(command.name)) {
+        const { name, help, value, boolean, default: byDefault } = option
+        described = described.option(name, {
+          type: typeOf(option),
+          describe: boolean === true ? help : `${help}: ${value}`,
+          ...(typeof byDefault === 'string' ? { defaultDescription: byDefault } : {}),
+        })
+      }
+      return described.epilogue(`Examples:\n${command.examples.map((example) => `  ${example}`).join('\n')}`)
+    })
+  }
+  await parser.parseAsync()
+}
+
+function parserOf(parameters: readonly string[]): Argv {
+  return yargs(joined(parameters))
+    .scriptName('evert')
+    .parserConfiguration({
+      'boolean-negation': false,
+      'camel-case-expansion': false,
+      'dot-notation': false,
+      'duplicate-arguments-array': false,
+      'parse-numbers': false,
+    })
+    .exitProcess(false)
+    .fail(false)
+}
+
+function typeOf({ boolean }: Option): 'boolean' | 'string' {
+  return boolean === true ? 'boolean' : 'string'
 }
 
 /** A lone dash is the value of the option before it; the parser would take it for a word of its own. */

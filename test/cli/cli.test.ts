@@ -1,4 +1,5 @@
 /** The commands as somebody types them: real processes, a real Postgres, the embedded log. */
+import { execFileSync } from 'node:child_process'
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -37,6 +38,12 @@ describe('evert', () => {
         stdout: expect.stringMatching(/--log-level[^]*Examples:\s+evert/),
       })
     }
+  })
+
+  it('has Node load none of its HTTP, which takes long, where nobody listens', () => {
+    const index = new URL('../../dist/js/index.js', import.meta.url).href
+    const script = `await import('${index}'); console.log(process.moduleLoadList.filter((name) => name.includes('http')))`
+    expect(execFileSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' })).toBe('[]\n')
   })
 
   it.each([
