@@ -48,7 +48,7 @@ async function parse(
   let parser = parserOf(parameters).help(false).version(false).boolean(['help', 'version'])
   for (const option of OPTIONS) parser = parser.option(option.name, { type: typeOf(option) })
   const { _: words, $0: _program, help, version: asked, ...flags } = await parser.parseAsync()
-  if (help === true || asked === true || words.at(-1) === 'help') {
+  if (help === true || asked === true || (words.at(-1) === 'help' && !parameters.includes('--'))) {
     await describe(parameters)
     return null
   }

@@ -50,6 +50,7 @@ describe('evert', () => {
     [['rum'], 'OPTION_UNKNOWN', 'did you mean evert run?'],
     [[], 'OPTION_MISSING', 'run | init'],
     [['run', 'extra'], 'OPTION_UNKNOWN', 'evert run --help'],
+    [['run', '--', 'help'], 'OPTION_UNKNOWN', 'evert run --help'],
     [['run', '--tabels', 'x'], 'OPTION_UNKNOWN', 'did you mean --tables?'],
     [['run', '--source', 'mysql://x'], 'OPTION_INVALID', 'postgres://'],
     [['run', '--source', 'postgres://localhost/shop'], 'OPTION_MISSING', 'kafka://'],
