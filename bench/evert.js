@@ -3,11 +3,8 @@
  * snapshot, from the first row to the commit of the last.
  */
 import { readFileSync } from 'node:fs'
-import { setFlagsFromString } from 'node:v8'
+import '../bin/v8-flags.js'
 
-// As bin/evert.js does.
-setFlagsFromString('--semi-space-growth-factor=1')
-setFlagsFromString('--heap-growing-percent=25')
 const {
   connectionOptions,
   createLogger,

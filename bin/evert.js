@@ -1,10 +1,6 @@
 #!/usr/bin/env node
-import { setFlagsFromString } from 'node:v8'
+import './v8-flags.js'
 
-// The young generation stays as small as it starts: no object is made per row, and memory that V8 would take for them is wasted. The old one
-// is collected once it is a quarter larger than what lives, not three times: 30 MB of that, with thousands of partitions, would become 90.
-setFlagsFromString('--semi-space-growth-factor=1')
-setFlagsFromString('--heap-growing-percent=25')
 const { main } = await import('../dist/js/main.js')
 
 process.exitCode = await main(process.argv.slice(2))
