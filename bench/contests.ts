@@ -47,11 +47,7 @@ export const drain = contest({
 export const more = contest({ name: 'more', workloads: MORE, contenders: [OURS, FLOOR, OURS_TLS, FLOOR_TLS] })
 
 /** Bytes, CPU and memory by format and compression. */
-export const cost = contest({
-  name: 'cost',
-  workloads: COST,
-  contenders: BY_FORMAT,
-})
+export const cost = contest({ name: 'cost', workloads: COST, contenders: BY_FORMAT })
 
 export const snapshot = contest({
   name: 'snapshot',

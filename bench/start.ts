@@ -1,5 +1,5 @@
 /** `npm run bench -- start`: from the start of the process `evert run`, as it comes, until a change that waited for it can be read. */
-import { startCli } from '../test/support/cli.js'
+import { type RunningCli, startCli } from '../test/support/cli.js'
 import { connected, makeDatabase, median, openLog, REPEATS, type Servers } from './contest.js'
 import { type Cells, conditions, publish, table } from './report.js'
 
@@ -14,22 +14,30 @@ export async function start(servers: Servers): Promise<void> {
   const from = ['run', '--source', url, '--tables', 'public.narrow']
   const parameters = [...from, '--log', `kafka://${servers.kafka}`, '--partitions', '1']
   const took: number[] = []
-  // The first makes the slot and the topics, the second warms up the broker.
-  for (let round = -1; round <= REPEATS; round++) {
-    if (round >= 0) await client.query(`insert into narrow values (${round}, 1, 'some text', now())`)
-    const before = round < 0 ? 0 : (await log.offsets(topic, 0)).end
+  // Makes the slot and the topics.
+  const first = startCli(parameters)
+  await first.says('"streaming"')
+  await stop(first)
+  for (let round = 0; round <= REPEATS; round++) {
+    await client.query(`insert into narrow values (${round}, 1, 'some text', now())`)
+    const before = (await log.offsets(topic, 0)).end
     const startedMs = performance.now()
     const evert = startCli(parameters)
-    if (round < 0) await evert.says('"streaming"')
-    else {
-      while ((await log.offsets(topic, 0)).end === before) await new Promise((resolve) => setTimeout(resolve, LOOK_MS))
-      if (round > 0) took.push(performance.now() - startedMs)
+    while ((await log.offsets(topic, 0)).end === before) {
+      if (evert.process.exitCode !== null) throw new Error(`evert ended: ${evert.stderr()}`)
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS))
     }
-    evert.process.kill('SIGTERM')
-    await evert.ended
+    // The first warms up the broker.
+    if (round > 0) took.push(performance.now() - startedMs)
+    await stop(evert)
   }
   await log.close()
   await client.end()
   const cells: Cells = [median(took), Math.min(...took), Math.max(...took)].map((ms) => Math.round(ms))
   await publish('start', `${conditions()}\n\n${table(['median ms', 'least ms', 'most ms'], [cells])}`)
+}
+
+async function stop(evert: RunningCli): Promise<void> {
+  evert.process.kill('SIGTERM')
+  await evert.ended
 }

@@ -34,7 +34,7 @@ const WIDE = {
 
 export const DRAIN: readonly Workload[] = [narrow(MANY, 100), narrow(FEW, 1), WIDE]
 
-/** Bytes and CPU a row do not depend on how many there are. */
+/** What counts here is how formats compare, for which fewer rows are enough. */
 export const COST: readonly Workload[] = [narrow(FEW, 100), WIDE]
 
 /** What else happens to tables: beside the floor, without peers. */
