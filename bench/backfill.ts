@@ -19,7 +19,7 @@ import {
 import { askedOf, type Listening, startListening } from './listening.js'
 import { type Cells, conditions, figures, publish, table } from './report.js'
 import { endOfWal, inLog } from './running.js'
-import { count } from './workloads.js'
+import { chosen, count } from './workloads.js'
 
 /** So many that they outlast the changes; a run where they do not is none. */
 const BACKFILLED = count(4_000_000)
@@ -67,7 +67,7 @@ const HEAD: Cells = [
 
 export async function backfill(servers: Servers, only: string): Promise<void> {
   const lines: Cells[] = []
-  for (const load of LOADS.filter(({ name }) => name.startsWith(only))) {
+  for (const load of chosen(LOADS, only)) {
     const database = `bench_backfill_${LOADS.indexOf(load)}`
     const url = await filled(servers, database)
     const alone: Run[] = []
@@ -94,7 +94,7 @@ export async function backfill(servers: Servers, only: string): Promise<void> {
       lines.push([load.name, who, perSecond, share, cpu, rss, spread, ...more])
     }
   }
-  await publish('backfill', `${conditions()}\n\n${table(HEAD, lines)}`)
+  await publish('backfill', `${conditions()}\n\n${table(HEAD, lines)}`, { only })
 }
 
 async function filled(servers: Servers, database: string): Promise<string> {

@@ -25,13 +25,13 @@ export interface Servers {
 /** What is to be done in one run. */
 export interface Work {
   readonly workload: Workload
-  /** Of the database; sslmode is for the contender to choose. */
+  /** Of the database, over a plain connection. */
   readonly url: string
   readonly kafka: string
   /** It is there, at the first change, where the workload is one of changes. Topics are called after it: `<slot>.public.<table>`. */
   readonly slot: string
-  /** Start of the commit of the last change, and an LSN behind it. */
-  readonly end: string
+  /** Start of the commit of the last change, or null where it is rows that are read; and an LSN behind it. */
+  readonly end: string | null
   readonly after: string
 }
 
@@ -77,7 +77,7 @@ export async function compete(
       if (workload.atRest !== true) await copySlot(client, name, slot)
       const result = await contender.run({ ...written, workload, kafka: servers.kafka, slot })
       const { place } = contender
-      const { tables, changes: records } = workload
+      const { tables, changes, records = changes } = workload
       const bytes = place && (await readBack(servers, { pipeline: slot, tables, records, place }))
       await dropSlot(client, slot)
       if (round > 0) results.get(contender)?.push({ ...result, ...(bytes === undefined ? {} : { bytes }) })
@@ -87,8 +87,9 @@ export async function compete(
   return results
 }
 
-export interface Written extends Pick<Work, 'url' | 'end' | 'after'> {
+export interface Written extends Pick<Work, 'url' | 'after'> {
   readonly client: pg.Client
+  readonly end: string
 }
 
 /** A database, and a slot of the same name at the first change of the workload. */
@@ -130,38 +131,51 @@ export function byPosition(record: LogRecord): string {
   return positionIn(record) ?? ''
 }
 
-/** What has to be in the topics of a pipeline, one partition each. */
+/** What has to be in the topics of a pipeline. */
 export interface Expected {
   readonly pipeline: string
   readonly tables: readonly string[]
   readonly records: number
+  /** Rises from record to record of a partition; '' where a record has none. */
   readonly place: (record: LogRecord) => string
   readonly onRecord?: (record: LogRecord) => void
 }
 
-/** Reads the topics back, and deletes them: a run that is not complete, in order and once is no result. Gives the bytes that the broker stores. */
-export async function readBack({ kafka, partitions }: Servers, expected: Expected): Promise<number> {
+/** Reads the topics back, and deletes them. Gives the bytes that the broker stores. */
+export async function readBack(servers: Servers, expected: Expected): Promise<number> {
+  const log = await openLog(servers.kafka)
+  const bytes = await check(log, servers, expected)
+  await log.deleteTopics((await log.topics(`${expected.pipeline}.`)).map(({ name }) => name))
+  await log.close()
+  return bytes
+}
+
+/** A run that is not complete, in order and once is no result. Gives the bytes that the broker stores. */
+export async function check(
+  log: Log,
+  { partitions }: Pick<Servers, 'partitions'>,
+  expected: Expected,
+): Promise<number> {
   const { pipeline, tables, place, onRecord } = expected
-  const log = await openLog(kafka)
+  const found = new Map((await log.topics(`${pipeline}.public.`)).map((topic) => [topic.name, topic.partitions]))
   let records = 0
   let bytes = 0
   for (const table of tables) {
     const topic = `${pipeline}.public.${table}`
-    const folder = join(partitions, `${topic}-0`)
-    for (const file of readdirSync(folder)) if (file.endsWith('.log')) bytes += statSync(join(folder, file)).size
-    let last = ''
-    for await (const record of allOf(log, topic, 0)) {
-      records++
-      onRecord?.(record)
-      const at = place(record)
-      if (at !== '' && at <= last) throw new Error(`${topic}: ${at} came after ${last}`)
-      if (at !== '') last = at
+    for (let partition = 0; partition < (found.get(topic) ?? 0); partition++) {
+      const folder = join(partitions, `${topic}-${partition}`)
+      for (const file of readdirSync(folder)) if (file.endsWith('.log')) bytes += statSync(join(folder, file)).size
+      let last = ''
+      for await (const record of allOf(log, topic, partition)) {
+        records++
+        onRecord?.(record)
+        const at = place(record)
+        if (at !== '' && at <= last) throw new Error(`${topic}-${partition}: ${at} came after ${last}`)
+        if (at !== '') last = at
+      }
     }
   }
   if (records !== expected.records) throw new Error(`${pipeline}: ${records} records instead of ${expected.records}`)
-  const all = (await log.topics('')).map(({ name }) => name)
-  await log.deleteTopics(all.filter((name) => name.startsWith(`${pipeline}.`)))
-  await log.close()
   return bytes
 }
 
@@ -184,12 +198,17 @@ export async function* allOf(log: Log, topic: string, partition: number): AsyncI
   yield* log.read({ topic, partition, from: earliest, until: end, signal: new AbortController().signal })
 }
 
-/** A database with the tables and procedures of workloads.sql. Gives its URL. */
+/** A database with the tables and procedures of workloads.sql. Gives its URL, of a plain connection: the server offers TLS, and evert would take it. */
 export async function makeDatabase(servers: Servers, name: string): Promise<string> {
   await query(servers.postgres, `create database ${name}`)
-  const url = servers.postgres.replace(/[^/]*$/, name)
+  const url = `${servers.postgres.replace(/[^/]*$/, name)}?sslmode=disable`
   await query(url, readFileSync(new URL('./workloads.sql', import.meta.url), 'utf8'))
   return url
+}
+
+/** The same database, over TLS. */
+export function overTls(url: string): string {
+  return url.replace('sslmode=disable', 'sslmode=require')
 }
 
 export async function connected(url: string): Promise<pg.Client> {

@@ -5,17 +5,20 @@
 import zlib from 'node:zlib'
 import { compete, type Contender, type Servers } from './contest.js'
 import { DEBEZIUM, DEBEZIUM_AS_SHIPPED, DEBEZIUM_SNAPSHOT } from './contenders/debezium.js'
-import { evert, EVERT_SNAPSHOT } from './contenders/evert.js'
+import { evert, evertSnapshot } from './contenders/evert.js'
 import { KAFKAJS } from './contenders/kafkajs.js'
 import { pgRecvlogical } from './contenders/pg-recvlogical.js'
-import { PSQL_COPY } from './contenders/psql.js'
+import { psqlCopy } from './contenders/psql.js'
 import { barChart, barsOf, type Cells, conditions, contestCells, contestHead, publish, table, tell } from './report.js'
-import { COST, DRAIN, MORE, SNAPSHOT, type Workload } from './workloads.js'
+import { chosen, COST, DRAIN, MORE, SNAPSHOT, type Workload } from './workloads.js'
 
-const FLOOR = pgRecvlogical('pg_recvlogical', 'disable')
-const FLOOR_TLS = pgRecvlogical('pg_recvlogical, TLS', 'require')
+const FLOOR = pgRecvlogical('pg_recvlogical')
+const FLOOR_TLS = pgRecvlogical('pg_recvlogical, TLS', { tls: true })
 const OURS = evert('evert', { floor: FLOOR.name })
 const OURS_TLS = evert('evert, TLS', { floor: FLOOR_TLS.name, tls: true })
+const PARTITIONED = evert('evert, 6 partitions', { floor: FLOOR.name, partitions: 6 })
+const COPY = psqlCopy('psql \\copy')
+const COPY_TLS = psqlCopy('psql \\copy, TLS', { tls: true })
 
 /** Node has it from 22.15 on. */
 const ZSTD = 'zstdCompressSync' in zlib ? ['zstd'] : []
@@ -40,7 +43,7 @@ export const drain = contest({
   workloads: DRAIN,
   contenders: [OURS, FLOOR, OURS_TLS, FLOOR_TLS, KAFKAJS, DEBEZIUM],
   // As nobody should run it, it takes more than a third of a round.
-  besideFirst: [DEBEZIUM_AS_SHIPPED],
+  besideFirst: [PARTITIONED, DEBEZIUM_AS_SHIPPED],
 })
 
 /** What else a database does, without peers. */
@@ -52,7 +55,12 @@ export const cost = contest({ name: 'cost', workloads: COST, contenders: BY_FORM
 export const snapshot = contest({
   name: 'snapshot',
   workloads: SNAPSHOT,
-  contenders: [EVERT_SNAPSHOT, PSQL_COPY],
+  contenders: [
+    evertSnapshot('evert, 2 readers', { floor: COPY.name }),
+    COPY,
+    evertSnapshot('evert, 2 readers, TLS', { floor: COPY_TLS.name, tls: true }),
+    COPY_TLS,
+  ],
   besideFirst: [DEBEZIUM_SNAPSHOT],
 })
 
@@ -65,7 +73,7 @@ function contest({
   return async (servers, only) => {
     const rows: Cells[] = []
     const bars = []
-    for (const workload of workloads.filter((one) => one.name.startsWith(only))) {
+    for (const workload of chosen(workloads, only)) {
       const index = workloads.indexOf(workload)
       const all = index === 0 ? [...contenders, ...besideFirst] : contenders
       const results = await compete(`bench_${name}_${index}`, workload, all, servers)
@@ -75,6 +83,6 @@ function contest({
       bars.push(barsOf(workload, results))
     }
     const head = contestHead(contenders[0]?.floor ?? '')
-    await publish(name, `${conditions()}\n\n${table(head, rows)}`, barChart('rows/s', bars))
+    await publish(name, `${conditions()}\n\n${table(head, rows)}`, { only, chart: barChart('rows/s', bars) })
   }
 }

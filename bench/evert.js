@@ -1,7 +1,8 @@
 /**
- * One run of evert in a process of its own, told by JSON, and as JSON on stdout: a drain, from the first change it reads to the commit of the last; or a
- * snapshot, from the first row to the commit of the last.
+ * One run of evert in a process of its own, told by JSON, and as JSON on stdout: a drain, from when the server begins to send to the commit of the
+ * last change; or a snapshot, from the first row to the commit of the last. It is over where evert has to try again.
  */
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import '../bin/v8-flags.js'
 
@@ -19,15 +20,15 @@ const {
 
 const run = JSON.parse(process.argv[2])
 const { url, kafka, slot, partitions = 1, publication = 'bench', format = 'evert', compression = 'none' } = run
+const { waits = false } = run
 const [host = '', port = ''] = kafka.split(':')
 const snapshot = run.end === null
 const end = snapshot ? null : parseLsn(run.end)
 const logger = createLogger({ level: 'warn', format: 'json' })
 const stop = new AbortController()
 let startedMs = 0
+let attempts = 0
 let startedCpu = process.cpuUsage()
-let commits = 0
-let bytes = 0
 
 await runPipeline({
   name: slot,
@@ -40,17 +41,7 @@ await runPipeline({
   requests: true,
   newTables: 'backfill',
   onLoss: 'stop',
-  openLog: () =>
-    openKafkaLog({
-      brokers: [{ host, port: Number(port) }],
-      clientId: 'evert',
-      tls: null,
-      sasl: null,
-      topics: { partitions, replicationFactor: -1, retention: 'forever' },
-      compression,
-      transactionTimeoutMs: 900_000,
-      logger,
-    }),
+  openLog: open,
   limits: { bytes: Number(process.env['BATCH_BYTES'] ?? 2 << 20), ageMs: Number(process.env['BATCH_AGE'] ?? 0) },
   values: DEFAULT_VALUES,
   envelope: envelope(format, { pipeline: slot, database: '', version: '' }),
@@ -59,18 +50,42 @@ await runPipeline({
   logger,
   signal: stop.signal,
   ...observedBy({
-    onState: (state) => {
-      if (state === 'streaming' && !snapshot) begin()
-    },
     onCommit: (committed) => {
-      commits++
-      bytes += committed.bytes
       if (end !== null && committed.endLsn >= end) finish()
     },
     onSnapshotStart: begin,
     onSnapshotComplete: finish,
   }),
 })
+
+async function open() {
+  if (++attempts > 1) {
+    process.stderr.write(`${slot}: evert began again, so its time says nothing\n`)
+    process.exit(1)
+  }
+  if (waits) {
+    process.stdout.write('\n')
+    await once(process.stdin, 'data')
+    process.stdin.destroy()
+  }
+  const log = await openKafkaLog({
+    brokers: [{ host, port: Number(port) }],
+    clientId: 'evert',
+    tls: null,
+    sasl: null,
+    topics: { partitions, replicationFactor: -1, retention: 'forever' },
+    compression,
+    transactionTimeoutMs: 900_000,
+    logger,
+  })
+  const openWriter = log.openWriter.bind(log)
+  // The walsender decodes from the answer to START_REPLICATION on, right behind which the writer is opened.
+  log.openWriter = (options) => {
+    if (!snapshot) begin()
+    return openWriter(options)
+  }
+  return log
+}
 
 function begin() {
   startedMs = performance.now()
@@ -81,10 +96,11 @@ function begin() {
 function finish() {
   if (stop.signal.aborted) return
   const { user, system } = process.cpuUsage(startedCpu)
+  const endedMs = performance.now()
   // Not process.resourceUsage().maxRSS: Linux lets a process begin with the peak of the one that started it, which is as large as evert.
   const rssMB = Number(/VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) / 1024
-  process.stdout.write(
-    `${JSON.stringify({ seconds: (performance.now() - startedMs) / 1000, cpuUs: user + system, rssMB, commits, bytes })}\n`,
-  )
+  const [beganAtMs, endedAtMs] = [startedMs, endedMs].map((ms) => performance.timeOrigin + ms)
+  const seconds = (endedMs - startedMs) / 1000
+  process.stdout.write(`${JSON.stringify({ seconds, cpuUs: user + system, rssMB, beganAtMs, endedAtMs })}\n`)
   stop.abort()
 }

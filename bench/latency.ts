@@ -5,29 +5,37 @@
 import { spawn } from 'node:child_process'
 import pg from 'pg'
 import { startCli } from '../test/support/cli.js'
-import { makeDatabase, type Servers } from './contest.js'
-import { type Cells, conditions, publish, table } from './report.js'
+import { makeDatabase, overTls, type Servers } from './contest.js'
+import { type Cells, conditions, publish, table, tell } from './report.js'
 
 const SECONDS = Math.max(2, Math.round(20 * Number(process.env['BENCH_SCALE'] ?? 1)))
 const CLIENTS = 8
 /** A broker that has just started is ten times slower, and where the cores are busy it takes minutes to compile what it does most. */
 const LOADS = [
-  { name: '1,000 one-row transactions a second', rate: 1000, warmingSeconds: 120 },
-  { name: 'idle: 5 one-row transactions a second', rate: 5, warmingSeconds: 15 },
+  { name: '1,000 one-row transactions a second', rate: 1000, warmingSeconds: 120, tls: false },
+  { name: '1,000 one-row transactions a second, TLS', rate: 1000, warmingSeconds: 30, tls: true },
+  { name: 'idle: 5 one-row transactions a second', rate: 5, warmingSeconds: 15, tls: false },
 ] as const
 
 const HEAD: Cells = ['load', 'transactions/s', 'p50 ms', 'p95 ms', 'p99 ms', 'max ms']
 
 export async function latency(servers: Servers): Promise<void> {
   const rows: Cells[] = []
-  for (const load of LOADS) rows.push(await measure(load, servers))
+  for (const load of LOADS) {
+    rows.push(await measure(`bench_latency_${LOADS.indexOf(load)}`, load, servers))
+    tell(rows.at(-1) ?? [])
+  }
   await publish('latency', `${conditions(null)}\n\n${table(HEAD, rows)}`)
 }
 
-async function measure({ name, rate, warmingSeconds }: (typeof LOADS)[number], servers: Servers): Promise<Cells> {
-  const database = `bench_latency_${rate}`
+async function measure(
+  database: string,
+  { name, rate, warmingSeconds, tls }: (typeof LOADS)[number],
+  servers: Servers,
+): Promise<Cells> {
   const url = await makeDatabase(servers, database)
-  const evert = startCli(['run', '--source', url, '--log', `kafka://${servers.kafka}`, '--tables', 'public.narrow'])
+  const from = ['run', '--source', tls ? overTls(url) : url, '--tables', 'public.narrow']
+  const evert = startCli([...from, '--log', `kafka://${servers.kafka}`])
   await evert.says('"streaming"')
   const script = new URL('./latency-consumer.js', import.meta.url).pathname
   const warming = rate * warmingSeconds

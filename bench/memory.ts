@@ -3,7 +3,7 @@ import { Kafka, logLevel } from 'kafkajs'
 import type { Servers } from './contest.js'
 import { type Cells, conditions, publish, table, tell } from './report.js'
 import { caughtUp, finish, startRunning } from './running.js'
-import { count } from './workloads.js'
+import { chosen, count } from './workloads.js'
 
 interface Case {
   readonly name: string
@@ -67,7 +67,7 @@ const CASES: readonly Case[] = [
 
 export async function memory(servers: Servers, only: string): Promise<void> {
   const rows: Cells[] = []
-  for (const one of CASES.filter(({ name }) => name.startsWith(only))) {
+  for (const one of chosen(CASES, only)) {
     const name = `bench_memory_${CASES.indexOf(one)}`
     if (one.limit !== undefined) await makeTopic(servers.kafka, `${name}.public.${one.table}`, one.limit)
     const running = await startRunning(servers, name, one.parameters)
@@ -79,7 +79,8 @@ export async function memory(servers: Servers, only: string): Promise<void> {
     rows.push([one.name, ...[before, after, peak].map((mb) => Math.round(mb))])
     tell(rows.at(-1) ?? [])
   }
-  await publish('memory', `${conditions(null)}\n\n${table(['what', 'MB before', 'MB after', 'peak MB'], rows)}`)
+  const head: Cells = ['what', 'MB before', 'MB after', 'peak MB']
+  await publish('memory', `${conditions(null)}\n\n${table(head, rows)}`, { only })
 }
 
 async function makeTopic(kafka: string, topic: string, limit: number): Promise<void> {

@@ -64,10 +64,16 @@ export function table(head: Cells, rows: readonly Cells[]): string {
   return `${line(head)}${line(head.map(() => '---'))}${rows.map(line).join('')}`
 }
 
+interface Publication {
+  readonly chart?: string
+  /** What was asked for, where it was not all that belongs into the table. */
+  readonly only?: string
+}
+
 /** Prints it, and writes it between `<!-- name -->` and `<!-- /name -->`. */
-export async function publish(name: string, text: string, chart?: string): Promise<void> {
+export async function publish(name: string, text: string, { chart, only = '' }: Publication = {}): Promise<void> {
   process.stdout.write(`\n${text}\n`)
-  if (!WHOLE) return
+  if (!WHOLE || only !== '') return
   const readme = readFileSync(README, 'utf8')
   const [head, foot] = [`<!-- ${name} -->`, `<!-- /${name} -->`]
   const [from, to] = [readme.indexOf(head), readme.indexOf(foot)]

@@ -1,9 +1,9 @@
 /** `npm run bench -- scale`: what tables, partitions and pipelines cost beside what is written. */
 import { cpuUs } from './contenders/processes.js'
-import { runEvert } from './contenders/evert.js'
+import { runEvert, runEverts } from './contenders/evert.js'
 import {
-  allOf,
   byPosition,
+  check,
   copySlot,
   discard,
   dropSlot,
@@ -16,18 +16,23 @@ import {
   type Servers,
   write,
 } from './contest.js'
-import { type Cells, conditions, publish, table, tell } from './report.js'
-import { count } from './workloads.js'
+import { type Cells, conditions, publish, table } from './report.js'
+import { chosen, count } from './workloads.js'
 
-const ROWS = count(600_000)
 const TABLES = 8
+/** As many for each table, in transactions of 100. */
+const ROWS = Math.ceil(count(600_000) / (TABLES * 100)) * TABLES * 100
 const SPREAD = { tables: 2000, partitions: 6, rows: count(200_000) }
 const IDLE = 1000
 
+const PARTS = [
+  { name: 'pipelines', run: pipelines },
+  { name: 'idle', run: idle },
+  { name: 'spread', run: spread },
+]
+
 export async function scale(servers: Servers, only: string): Promise<void> {
-  if ('pipelines'.startsWith(only)) await pipelines(servers)
-  if ('idle'.startsWith(only)) await idle(servers)
-  if ('spread'.startsWith(only)) await spread(servers)
+  for (const { run } of chosen(PARTS, only)) await run(servers)
 }
 
 /** The same tables shared by more and more pipelines, each with a slot of its own. */
@@ -53,44 +58,53 @@ async function pipelines(servers: Servers): Promise<void> {
        commit;
      end loop; end $$`,
   })
-  const rows: Cells[] = []
-  for (const split of splits) {
-    const runs: (Result & { readonly serverUs: number })[] = []
-    for (let round = 0; round <= REPEATS; round++) {
+  const runs = splits.map((): (Result & { readonly serverUs: number })[] => [])
+  for (let round = 0; round <= REPEATS; round++) {
+    for (const [index, split] of splits.entries()) {
       const shares = split.map((share) => ({ ...share, slot: `${name}_${round}_${share.publication}` }))
       for (const { slot } of shares) await copySlot(made.client, name, slot)
       const before = cpuUs(servers.postgresPid, 'children')
-      const startedMs = performance.now()
-      const results = await Promise.all(
-        shares.map(({ slot, publication }) =>
-          runEvert({ url: made.url, kafka: servers.kafka, slot, publication, end: made.end }),
-        ),
+      const results = await runEverts(
+        shares.map(({ slot, publication }) => ({
+          url: made.url,
+          kafka: servers.kafka,
+          slot,
+          publication,
+          end: made.end,
+        })),
       )
-      const wallS = (performance.now() - startedMs) / 1000
       for (const { slot, tables } of shares) {
         await dropSlot(made.client, slot)
         await readBack(servers, { pipeline: slot, tables, records: (ROWS / TABLES) * tables.length, place: byPosition })
       }
       const sum = (of: (result: Result) => number): number => results.reduce((total, one) => total + of(one), 0)
       if (round === 0) continue
-      runs.push({
-        seconds: Math.min(wallS, Math.max(...results.map(({ seconds }) => seconds))),
+      const beganAtMs = Math.min(...results.map((one) => one.beganAtMs))
+      runs[index]?.push({
+        seconds: (Math.max(...results.map((one) => one.endedAtMs)) - beganAtMs) / 1000,
         cpuUs: sum((one) => one.cpuUs),
         rssMB: sum((one) => one.rssMB),
         serverUs: cpuUs(servers.postgresPid, 'children') - before,
       })
     }
-    rows.push([
-      split.length,
-      Math.round(ROWS / median(runs.map(({ seconds }) => seconds))).toLocaleString('en'),
-      (median(runs.map(({ serverUs }) => serverUs)) / ROWS).toFixed(2),
-      (median(runs.map((run) => run.cpuUs)) / ROWS).toFixed(2),
-      Math.round(median(runs.map(({ rssMB }) => rssMB))),
-    ])
-    tell(rows.at(-1) ?? [])
   }
   await discard(servers, name, made.client)
-  const head: Cells = ['pipelines', 'rows/s, all of them', 'Postgres µs/row', 'evert µs/row', 'evert MB, all of them']
+  const rows = splits.map((split, index): Cells => [
+    split.length,
+    Math.round(ROWS / median(runs[index]!.map(({ seconds }) => seconds))).toLocaleString('en'),
+    median(runs[index]!.map(({ seconds }, round) => runs[0]![round]!.seconds / seconds)).toFixed(2),
+    (median(runs[index]!.map(({ serverUs }) => serverUs)) / ROWS).toFixed(2),
+    (median(runs[index]!.map(({ cpuUs: used }) => used)) / ROWS).toFixed(2),
+    Math.round(median(runs[index]!.map(({ rssMB }) => rssMB))),
+  ])
+  const head: Cells = [
+    'pipelines',
+    'rows/s, all of them',
+    'of one',
+    'Postgres µs/row',
+    'evert µs/row',
+    'evert MB, all of them',
+  ]
   await publish('pipelines', `${conditions()}\n\n${table(head, rows)}`)
 }
 
@@ -147,13 +161,10 @@ async function spread(servers: Servers): Promise<void> {
      end loop; end $$`)
   const result = await runEvert({ ...run, end: await endOfTransactions(made.client) })
   await discard(servers, name, made.client)
+  const topics = Array.from({ length: tables }, (_, i) => `s_${i + 1}`)
   const log = await openLog(servers.kafka)
-  let records = 0
-  for (const topic of await log.topics(`${name}.public`))
-    for (let partition = 0; partition < topic.partitions; partition++)
-      for await (const record of allOf(log, topic.name, partition)) records += record.value === null ? 0 : 1
+  await check(log, servers, { pipeline: name, tables: topics, records: tables + rows, place: byPosition })
   await log.close()
-  if (records !== tables + rows) throw new Error(`${records} records instead of ${tables + rows}`)
   const line = (what: string, written: number, { seconds, cpuUs: used, rssMB }: Result): Cells => [
     what,
     Math.round(written / seconds).toLocaleString('en'),

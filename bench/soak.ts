@@ -9,6 +9,7 @@ const WARM = 0.1
 
 export async function soak(servers: Servers, only: string): Promise<void> {
   const minutes = only === '' ? 30 : Number(only)
+  if (!(minutes > 0)) throw new Error(`a soak takes minutes, a number, not "${only}"`)
   const running = await startRunning(servers, 'bench_soak', [], '7d')
   const { evert } = running
   const stop = new AbortController()
@@ -23,10 +24,12 @@ export async function soak(servers: Servers, only: string): Promise<void> {
   }
   stop.abort()
   const written = await rows
+  // What evert has not published is not counted as if it had.
   await caughtUp(running)
+  const seconds = (performance.now() - startedMs) / 1000
   const cells: Cells = [
     minutes,
-    Math.round(written / (minutes * 60)).toLocaleString('en'),
+    Math.round(written / seconds).toLocaleString('en'),
     ...[Math.min, Math.max].map((of) => Math.round(of(...samples.map(({ mb }) => mb)))),
     slope(samples.filter(({ minute }) => minute > minutes * WARM)).toFixed(2),
     Math.round(evert.peakMB()),
@@ -34,7 +37,7 @@ export async function soak(servers: Servers, only: string): Promise<void> {
   await evert.stop()
   await running.client.end()
   const head: Cells = ['minutes', 'rows/s', 'least MB', 'most MB', 'slope MB/minute', 'peak MB']
-  await publish('soak', `${conditions(null)}\n\n${table(head, [cells])}`)
+  await publish('soak', `${conditions(null)}\n\n${table(head, [cells])}`, { only })
 }
 
 /** One connection that never rests. Gives how many rows it has written. */

@@ -3,8 +3,9 @@
 export interface Workload {
   readonly name: string
   readonly tables: readonly string[]
-  /** Changes, which is how many records there must be. */
   readonly changes: number
+  /** How many records evert makes of them, where it is another number: a delete is followed by a tombstone. */
+  readonly records?: number
   /** Before the slot is there. */
   readonly before?: readonly string[]
   readonly fill: string
@@ -37,6 +38,9 @@ export const DRAIN: readonly Workload[] = [narrow(MANY, 100), narrow(FEW, 1), WI
 /** What counts here is how formats compare, for which fewer rows are enough. */
 export const COST: readonly Workload[] = [narrow(FEW, 100), WIDE]
 
+/** A transaction of fill_mix: inserts, updates, deletes (with tombstones), wide rows and long ones. */
+const MIX = { changes: 60 + 30 + 5 + 20 + 5, records: 60 + 30 + 2 * 5 + 20 + 5 }
+
 /** What else happens to tables: beside the floor, without peers. */
 export const MORE: readonly Workload[] = [
   narrow(FEW, 10),
@@ -59,8 +63,8 @@ export const MORE: readonly Workload[] = [
   {
     name: 'deletes, 100 a transaction',
     tables: ['narrow'],
-    // Each is followed by a tombstone.
-    changes: 2 * FEW,
+    changes: FEW,
+    records: 2 * FEW,
     before: [`call fill_narrow(${FEW}, 10000)`],
     fill: `call change_narrow(${FEW}, 100, 'delete from narrow')`,
   },
@@ -68,7 +72,8 @@ export const MORE: readonly Workload[] = [
   {
     name: 'a mix of all of them',
     tables: ['narrow', 'wide', 'long'],
-    changes: mixChanges(FEW),
+    changes: (FEW / 100) * MIX.changes,
+    records: (FEW / 100) * MIX.records,
     fill: `call fill_mix(${FEW / 100})`,
   },
 ]
@@ -78,7 +83,10 @@ export const SNAPSHOT: readonly Workload[] = [
   { name: 'wide rows', tables: ['wide'], changes: FEW, fill: `call fill_wide(${FEW}, 10000)`, atRest: true },
 ]
 
-/** See fill_mix: a transaction has 60 inserts, 30 updates, 5 deletes (with tombstones), 20 wide rows and 5 long ones. */
-function mixChanges(rows: number): number {
-  return (rows / 100) * (60 + 30 + 2 * 5 + 20 + 5)
+/** Those that are asked for, by name or how it begins; all of them for ''. */
+export function chosen<T extends { readonly name: string }>(from: readonly T[], only: string): readonly T[] {
+  const found = from.filter(({ name }) => name.startsWith(only))
+  if (found.length > 0) return found
+  const names = from.map(({ name }) => `\n  ${name}`).join('')
+  throw new Error(`there is no workload "${only}"; there are:${names}`)
 }

@@ -10,7 +10,7 @@ export const KAFKAJS: Contender = {
   floor: 'pg_recvlogical',
   slow: true,
   run: (work) => {
-    const parameters = [SCRIPT, `${work.url}?sslmode=disable`, work.kafka, work.slot]
+    const parameters = [SCRIPT, work.url, work.kafka, work.slot]
     return runWatched(spawn(process.execPath, parameters, { stdio: ['ignore', 'ignore', 'inherit'] }), work)
   },
   place: ({ value }) => /"position":"(.*?)"/.exec(String(value))?.[1] ?? '',

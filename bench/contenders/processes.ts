@@ -26,6 +26,8 @@ export async function runTimed(command: string): Promise<Result> {
 }
 
 const LOOK_MS = 20
+/** A worker whose connector has failed goes on living. */
+const STUCK_MS = 300_000
 const TICK_US = 1e6 / Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }))
 
 /**
@@ -44,17 +46,22 @@ export async function runWatched(child: ChildProcess, { workload, kafka, slot }:
     return sum
   }
   const until = async (least: number): Promise<{ records: number; atMs: number; cpuUs: number }> => {
+    let [before, movedMs] = [0, performance.now()]
     for (;;) {
       const there = await records()
       if (there >= least) return { records: there, atMs: performance.now(), cpuUs: cpuUs(child.pid) }
-      if (child.exitCode !== null) throw new Error(`a contender ended with ${child.exitCode}`)
+      const ended = child.exitCode ?? child.signalCode
+      if (ended !== null) throw new Error(`a contender ended with ${ended}`)
+      if (there > before) [before, movedMs] = [there, performance.now()]
+      if (performance.now() - movedMs > STUCK_MS) throw new Error(`a contender is stuck at ${there} records of ${slot}`)
       await new Promise((resolve) => setTimeout(resolve, LOOK_MS))
     }
   }
   const first = await until(1)
-  const last = await until(workload.changes)
+  const { changes, records: all = changes } = workload
+  const last = await until(all)
   if (last.records === first.records) throw new Error(`${slot}: over before it was seen to begin; raise BENCH_SCALE`)
-  const share = workload.changes / (last.records - first.records)
+  const share = all / (last.records - first.records)
   const rssMB = statusMB(child.pid, 'VmHWM')
   child.kill('SIGKILL')
   await admin.disconnect()
