@@ -1,10 +1,11 @@
 /** Every writer of the hot path against the plain way to say the same, wherever in a buffer its bytes lie. */
 import fc from 'fast-check'
-import { EVERT } from '../../src/event/formats.js'
+import type { FormatName, Origin, Origins } from '../../src/event/envelope.js'
+import { envelope } from '../../src/event/formats.js'
 import { stringLength, writeBytes, writeConstant, writeDigits8, writeHex8, writeString } from '../../src/event/json.js'
-import { lsnFromHalves, toLsn } from '../../src/event/lsn.js'
+import { type Lsn, lsnFromHalves, toLsn } from '../../src/event/lsn.js'
 import { writeScalar } from '../../src/event/scalars.js'
-import { TransactionStamp } from '../../src/event/transaction-stamp.js'
+import { type TransactionStart, TransactionStamp } from '../../src/event/transaction-stamp.js'
 import { KIND, type Kind } from '../../src/event/type-kinds.js'
 
 const OUT = Buffer.alloc(64 * 1024)
@@ -217,25 +218,109 @@ describe('the writer of scalars', () => {
   })
 })
 
+/** What a stamp says of one change. */
+interface Stamped extends TransactionStart {
+  readonly origin: Origin | null
+  readonly lastLsn: Lsn | null
+  readonly lsn: Lsn
+  readonly position: string
+}
+
+const ORIGINS: Origins = { pipeline: 'shop', database: 'shop', version: '1.0' }
+/** Members with a comma behind each, of which those that are not said are left out. */
+const members = (fields: Readonly<Record<string, string | null>>): string =>
+  Object.entries(fields)
+    .map(([name, json]) => (json === null ? '' : `"${name}":${json},`))
+    .join('')
+
+const LAYOUTS: readonly (readonly [FormatName, (stamped: Stamped) => string])[] = [
+  [
+    'evert',
+    ({ xid, origin, lsn, timeUs, position }) =>
+      `${members({ txId: xid === null ? null : String(xid), origin: origin && JSON.stringify(origin.name) })}"lsn":${lsn},"ts_us":${timeUs},"position":"${position}"}}`,
+  ],
+  [
+    // The LSN stands in it twice: https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-create-events
+    'debezium',
+    ({ xid, origin, lastLsn, lsn, timeUs, position, snapshot }) => {
+      const times = `"ts_ms":${timeUs / 1000n},"ts_us":${timeUs},"ts_ns":${timeUs * 1000n}`
+      const sequence = JSON.stringify([lastLsn === null ? null : String(lastLsn), String(lsn)])
+      const fields = members({
+        snapshot: `"${snapshot}"`,
+        origin: JSON.stringify(origin?.name ?? null),
+        origin_lsn: String(origin?.lsn ?? null),
+        sequence: JSON.stringify(sequence),
+        txId: String(xid),
+        xmin: 'null',
+        lsn: String(lsn),
+      })
+      return `${times},${fields}"position":"${position}"},"transaction":null,${times}}`
+    },
+  ],
+  [
+    'cloudevents',
+    ({ xid, origin, lsn, timeUs, position }) => {
+      const toSeconds = new Date(Number(timeUs / 1000n)).toISOString().slice(0, 19)
+      const fields = members({
+        time: `"${toSeconds}.${String(timeUs % 1_000_000n).padStart(6, '0')}Z"`,
+        everttxid: xid === null ? null : `"${xid}"`,
+        evertorigin: origin && JSON.stringify(origin.name),
+        evertlsn: `"${lsn}"`,
+      })
+      return `${fields}"id":"${position}"}`
+    },
+  ],
+]
+
 describe('the stamp of a transaction', () => {
-  it('is its fields, with one ordinal after the other', () => {
-    const half = fc.nat(0xffffffff)
-    const high = fc.oneof(half, fc.nat(3), fc.nat(0x1fffff))
-    const lsns = fc.array(fc.tuple(high, fc.oneof(half, fc.nat(99_999_999))), { minLength: 1, maxLength: 20 })
-    const xids = fc.option(half)
-    const times = fc.bigInt({ min: 0n, max: 2n ** 62n })
+  const half = fc.nat(0xffffffff)
+  const high = fc.oneof(half, fc.nat(3), fc.nat(0x1fffff))
+  const change = fc.tuple(high, fc.oneof(half, fc.nat(99_999_999)))
+  const lsn = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }).map(toLsn)
+  const transaction = fc.record({
+    commitLsn: lsn,
+    // To the year 9999, where Date's own form of it ends.
+    timeUs: fc.bigInt({ min: 0n, max: 253_402_300_799_999_999n }),
+    xid: fc.option(half),
+    snapshot: fc.boolean(),
+    ordinal: fc.oneof(fc.constant(0), fc.nat(0xfffffff0)),
+    origin: fc.option(fc.record({ name: text.map((name) => Buffer.from(name).toString()), lsn })),
+    changes: fc.array(change, { minLength: 1, maxLength: 10 }),
+  })
+  const transactions = fc.array(transaction, { minLength: 1, maxLength: 4 })
+
+  it.each(LAYOUTS)('is its fields, with one ordinal after the other, in %s', (format, plain) => {
     fc.assert(
-      fc.property(lsns, xids, times, fc.bigInt({ min: 1n, max: 2n ** 64n - 1n }), (changes, xid, timeUs, commit) => {
-        const stamped = new TransactionStamp(EVERT, toLsn(0n))
-        stamped.begin({ commitLsn: toLsn(commit), timeUs, xid, snapshot: false })
-        for (const [ordinal, [top, low]] of changes.entries()) {
-          const txId = xid === null ? '' : `"txId":${xid},`
-          const position = `${commit.toString(16).padStart(16, '0')}-${ordinal.toString(16).padStart(8, '0')}`
-          const rest = `"lsn":${lsnFromHalves(top, low)},"ts_us":${timeUs},"position":"${position}"}}`
-          const end = stamped.write(top, low, OUT, 0)
-          expect(OUT.toString('latin1', 0, end)).toBe(`${txId}${rest}`)
-          expect(end).toBeLessThanOrEqual(stamped.bytes)
+      fc.property(transactions, lsn, fc.nat(9), (begun, after, at) => {
+        const stamped = new TransactionStamp(envelope(format, ORIGINS), after)
+        let last = after
+        for (const { changes, origin, ...start } of begun) {
+          stamped.begin(start)
+          if (origin !== null) stamped.origin(origin)
+          for (const [i, [top, low]] of changes.entries()) {
+            const ordinal = (start.ordinal + i).toString(16).padStart(8, '0')
+            const position = `${start.commitLsn.toString(16).padStart(16, '0')}-${ordinal}`
+            const lastLsn = last === 0n ? null : last
+            const end = stamped.write(top, low, OUT, at)
+            const expected = plain({ ...start, origin, lastLsn, lsn: lsnFromHalves(top, low), position })
+            expect(OUT.toString('utf8', at, end)).toBe(expected)
+            expect(end - at).toBeLessThanOrEqual(stamped.bytes)
+          }
+          last = start.commitLsn
         }
+      }),
+      { numRuns: 500 },
+    )
+  })
+
+  it('is its position alone where an event is the row alone', () => {
+    fc.assert(
+      fc.property(lsn, fc.nat(0xffffffff), fc.nat(9), (commitLsn, ordinal, at) => {
+        const stamped = new TransactionStamp(envelope('plain', ORIGINS), toLsn(0n))
+        stamped.begin({ commitLsn, timeUs: 0n, xid: null, snapshot: false, ordinal })
+        const end = stamped.writePosition(OUT, at)
+        const expected = `${commitLsn.toString(16).padStart(16, '0')}-${ordinal.toString(16).padStart(8, '0')}`
+        expect(OUT.toString('latin1', at, end)).toBe(expected)
       }),
       RUNS,
     )

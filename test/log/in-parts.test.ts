@@ -1,4 +1,5 @@
 /** Requests that are written from the buffers they lie in: what arrives at the other end, and what is not written any more. */
+import fc from 'fast-check'
 import { once } from 'node:events'
 import net from 'node:net'
 import type { Connection } from '@platformatic/kafka'
@@ -88,4 +89,42 @@ it('does not write parts that were given up', async () => {
   })
   socket.end(request(given))
   expect((await received).includes('secret')).toBe(false)
+})
+
+/** A socket that takes whatever it is given, and each buffer as it was given. */
+function taking(): { readonly socket: net.Socket; readonly taken: Buffer[] } {
+  const taken: Buffer[] = []
+  const socket = { write: (bytes: Buffer) => taken.push(bytes) > 0, cork: () => undefined, uncork: () => undefined }
+  writeInParts({ socket } as unknown as Connection)
+  return { socket: socket as unknown as net.Socket, taken }
+}
+
+it('writes what one buffer would hold, whatever the sizes of the parts, and large ones as they are', async () => {
+  const partBytes = fc.oneof(fc.integer({ min: 16_380, max: 16_390 }), fc.nat(20), fc.nat(40_000))
+  const part = fc.tuple(partBytes, fc.nat(255)).map(([length, byte]) => Buffer.alloc(length, byte))
+  const bodies = fc.array(fc.array(part, { maxLength: 12 }), { minLength: 1, maxLength: 4 })
+  await fc.assert(
+    fc.asyncProperty(bodies, async (requests) => {
+      const { socket, taken } = taking()
+      const tokens: Buffer[] = []
+      // All of them wait before the first is written.
+      const written = requests.map((parts) =>
+        inParts(parts, async (token) => {
+          tokens.push(token)
+          await Promise.resolve()
+          socket.write(request(token))
+        }),
+      )
+      expect(new Set(tokens.map((token) => token.toString('hex'))).size).toBe(requests.length)
+      await Promise.all(written)
+      const expected = requests.map((parts) => request(Buffer.concat(parts)))
+      expect(Buffer.concat(taken).equals(Buffer.concat(expected))).toBe(true)
+      const large = requests.flat().filter(({ length }) => length >= 16_384)
+      const asTheyAre = new Set<Buffer>(requests.flat())
+      expect(taken.filter((bytes) => asTheyAre.has(bytes)).length).toBe(large.length)
+      // Each request has a head and what is behind its last large part; each large part what is before it.
+      expect(taken.length).toBe(2 * requests.length + 2 * large.length)
+    }),
+    { numRuns: 300 },
+  )
 })
