@@ -46,8 +46,8 @@ export const drain = contest({
   besideFirst: [PARTITIONED, DEBEZIUM_AS_SHIPPED],
 })
 
-/** What else a database does, without peers. */
-export const more = contest({ name: 'more', workloads: MORE, contenders: [OURS, FLOOR, OURS_TLS, FLOOR_TLS] })
+/** What else a database does, without peers, over a plain connection: what TLS adds to it is what it adds to a drain. */
+export const more = contest({ name: 'more', workloads: MORE, contenders: [OURS, FLOOR] })
 
 /** Bytes, CPU and memory by format and compression. */
 export const cost = contest({ name: 'cost', workloads: COST, contenders: BY_FORMAT })
