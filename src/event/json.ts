@@ -2,6 +2,7 @@
 
 const QUOTE = 0x22
 const BACKSLASH = 0x5c
+export const JSON_NULL = Buffer.from('null')
 const LOWER_HEX = Buffer.from('0123456789abcdef')
 
 /** Per byte: 0 stands for itself, 1 needs \u00XX, anything else is the letter after the backslash. RFC 8259, section 7. */

@@ -1,5 +1,5 @@
 /** Row writer: a tuple as a JSON object, the columns that it does not have, and its key. */
-import { writeBytes, writeConstant } from './json.js'
+import { JSON_NULL, writeBytes, writeConstant } from './json.js'
 import type { CompiledTable } from './table.js'
 import { NULL, OMITTED, TEXT, type Tuple, UNCHANGED } from './tuple.js'
 import { writeScalar } from './scalars.js'
@@ -11,7 +11,6 @@ const CLOSE = 0x7d
 const COMMA = 0x2c
 const UNCHANGED_LIST = Buffer.from(',"unchanged":')
 const OMITTED_LIST = Buffer.from(',"omitted":')
-const JSON_NULL = Buffer.from('null')
 
 export class RowWriter {
   /** Every column that was sent. The constant comma-and-label loop is what makes the difference between formats. */

@@ -5,9 +5,10 @@
  *   {"op":"u","before":null,"after":{…},"unchanged":["notes"],"source":{"schema","table","txId","lsn","ts_us","position"}}
  */
 import { assert } from '../base/assert.js'
+import { dropped } from '../base/dropped.js'
 import { EvertError } from '../base/errors.js'
 import { formatLsn, LSN_ZERO } from './lsn.js'
-import { writeBytes, writeConstant } from './json.js'
+import { JSON_NULL, writeBytes, writeConstant } from './json.js'
 import type { Envelope, Operation, Origin } from './envelope.js'
 import { PlainHeaders } from './plain-headers.js'
 import type { Position } from './position.js'
@@ -22,9 +23,7 @@ import { type TransactionStart, TransactionStamp } from './transaction-stamp.js'
 import { sameValue, type Tuple } from './tuple.js'
 
 const MESSAGE = Buffer.from(',"message":')
-const JSON_NULL = Buffer.from('null')
 const EMPTY_KEY = Buffer.from('{}')
-
 const NO_KEY = -1
 /** The scratch buffer for keys and messages: grows for a large one, and is given back after it. */
 const SCRATCH_BYTES = 256 * 1024
@@ -392,9 +391,10 @@ export class Transcoder {
   /** A buffer of so many bytes, for what is not written in place. */
   #reserve(bytes: number): Buffer {
     if (bytes > EVENT_BYTES) throw this.#beyondKafka(bytes)
-    if (bytes > this.#out.length) this.#out = Buffer.allocUnsafeSlow(bytes)
-    else if (this.#out.length > SCRATCH_BYTES && bytes <= SCRATCH_BYTES)
-      this.#out = Buffer.allocUnsafeSlow(SCRATCH_BYTES)
+    if (bytes > this.#out.length || (this.#out.length > SCRATCH_BYTES && bytes <= SCRATCH_BYTES)) {
+      dropped(this.#out)
+      this.#out = Buffer.allocUnsafeSlow(Math.max(bytes, SCRATCH_BYTES))
+    }
     return this.#out
   }
 }

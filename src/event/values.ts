@@ -1,6 +1,6 @@
 /** Values: from Postgres' text form to JSON bytes. Scalars as they are; arrays, composites and hstore are taken apart. */
 import { assert } from '../base/assert.js'
-import { stringLength, writeBytes, writeConstant, writeString } from './json.js'
+import { JSON_NULL, stringLength, writeBytes, writeConstant, writeString } from './json.js'
 import { writeScalar } from './scalars.js'
 import { KIND } from './type-kinds.js'
 import { TypeAltered, ValueMalformed, type ValueType } from './value-types.js'
@@ -12,7 +12,6 @@ const CLOSE = 0x7d // }
 const OPEN_ROW = 0x28 // (
 const CLOSE_ROW = 0x29 // )
 const COMMA = 0x2c
-const JSON_NULL = Buffer.from('null')
 
 /**
  * Writes one value that is not NULL. Error: TypeAltered, where a composite has other fields than its type.

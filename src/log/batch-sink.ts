@@ -5,6 +5,8 @@ import type { FilledRecords } from './log.js'
 import { partitionOf } from './murmur2.js'
 import { BatchBuilder } from './record-batch.js'
 
+const NO_BYTES = Buffer.alloc(0)
+
 /** Below Kafka's default for max.message.bytes, 1,048,588, which bounds a batch. */
 export const MAX_BATCH_BYTES = 1_000_000
 
@@ -68,7 +70,7 @@ export class BatchSink implements RecordSink {
   #isNew = false
   #topic: OpenTopic | null = null
   #partition = 0
-  readonly #room: Room = { bytes: Buffer.alloc(0), start: 0 }
+  readonly #room: Room = { bytes: NO_BYTES, start: 0 }
 
   /** `lookup` finds or creates a topic; it is asked once per topic (and once more when records without a key turn up). */
   constructor(options: { readonly lookup: TopicLookup; readonly maxBatchBytes?: number; readonly pool?: BufferPool }) {
@@ -129,6 +131,8 @@ export class BatchSink implements RecordSink {
     this.#batches = []
     this.#bytes = 0
     this.#records = 0
+    // Or a huge batch would be held until the next record comes.
+    this.#room.bytes = NO_BYTES
     return filled
   }
 

@@ -1,4 +1,5 @@
 /** Buffers for record batches in sizes of powers of two: what one batch gives back, the next one takes, so that the hot path allocates nothing. */
+import { dropped } from '../base/dropped.js'
 
 /** What a batch starts with. Thousands of partitions with a row or two each are common, so it is small. */
 const SMALLEST_BYTES = 512
@@ -32,7 +33,7 @@ export class BufferPool {
 
   /** Gives back a buffer that take() gave. The giver must not touch it again. */
   give(buffer: Buffer): void {
-    if (buffer.length > LARGEST_KEPT_BYTES || this.#keptBytes + buffer.length > KEPT_BYTES) return
+    if (buffer.length > LARGEST_KEPT_BYTES || this.#keptBytes + buffer.length > KEPT_BYTES) return dropped(buffer)
     const exponent = Math.log2(buffer.length)
     const free = (this.#free[exponent] ??= [])
     free.push(buffer)

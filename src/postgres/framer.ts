@@ -1,4 +1,5 @@
 /** Framer: finds backend messages in the bytes of a socket, in a buffer of its own that is read into and decoded in place. */
+import { dropped } from '../base/dropped.js'
 import { EvertError } from '../base/errors.js'
 
 /** Called with the message's tag and the range of its body; the bytes are valid only during the call. */
@@ -29,7 +30,10 @@ export class Framer {
     const pending = this.#write - this.#read
     if (pending === 0) {
       this.#read = this.#write = 0
-      if (this.#buffer.length > KEPT_BYTES) this.#buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES)
+      if (this.#buffer.length > KEPT_BYTES) {
+        dropped(this.#buffer)
+        this.#buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES)
+      }
     }
     const wanted = pending >= 5 && !this.#held ? Math.max(this.#messageBytes() - pending, FREE_BYTES) : FREE_BYTES
     if (this.#buffer.length - this.#write < wanted) this.#makeRoom(pending, wanted)

@@ -26,6 +26,7 @@ export interface PgoutputHandler {
   message(message: { transactional: boolean; lsnHigh: number; lsnLow: number; prefix: string; content: Buffer }): void
 }
 
+const NO_BYTES = Buffer.alloc(0)
 const IDENTITY: Readonly<Record<string, ReplicaIdentity>> = { d: 'default', n: 'nothing', f: 'full', i: 'index' }
 
 export class PgoutputDecoder {
@@ -101,6 +102,8 @@ export class PgoutputDecoder {
 
   #commit(bytes: Buffer): void {
     const at = this.#advance(25) + 1
+    // Or a huge row would be held until the next one comes.
+    this.#row.bytes = this.#old.bytes = NO_BYTES
     this.#handler.commit(uint32(bytes, at), uint32(bytes, at + 4), uint32(bytes, at + 8), uint32(bytes, at + 12))
   }
 

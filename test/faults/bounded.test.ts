@@ -13,7 +13,7 @@ let database: TestDatabase
 let kafka: KafkaCluster
 
 beforeAll(async () => {
-  kafka = await startKafka()
+  kafka = await startKafka({ settings: { 'message.max.bytes': '100000000' } })
 })
 
 afterAll(async () => {
@@ -120,6 +120,18 @@ describeKafka('memory is bounded', () => {
     },
     300_000 + OUTAGE_S * 2000,
   )
+
+  it('and what a huge value took is given back', async () => {
+    const evert = start()
+    await evert.says('"streaming"')
+    const before = residentMB(evert)
+    await database.query(`insert into item select -1, string_agg(md5(n::text), '') from generate_series(1, 1250000) n`)
+    await caughtUp()
+    // As it was received, and as it was written.
+    expect(peakMB(evert)).toBeGreaterThan(before + 70)
+    while (residentMB(evert) > before + 30) await caughtUp()
+    await requireIds(1)
+  })
 
   it('and a stop during the outage exits 0, and loses nothing', async () => {
     const evert = start()
