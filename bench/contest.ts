@@ -206,9 +206,9 @@ export async function makeDatabase(servers: Servers, name: string): Promise<stri
   return url
 }
 
-/** The same database, over TLS. */
-export function overTls(url: string): string {
-  return url.replace('sslmode=disable', 'sslmode=require')
+/** The same database, by a connection as it was made, or over TLS. */
+export function over(url: string, { tls }: { readonly tls: boolean }): string {
+  return tls ? url.replace('sslmode=disable', 'sslmode=require') : url
 }
 
 export async function connected(url: string): Promise<pg.Client> {

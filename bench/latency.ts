@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process'
 import pg from 'pg'
 import { startCli } from '../test/support/cli.js'
-import { makeDatabase, overTls, type Servers } from './contest.js'
+import { makeDatabase, over, type Servers } from './contest.js'
 import { type Cells, conditions, publish, table, tell } from './report.js'
 
 const SECONDS = Math.max(2, Math.round(20 * Number(process.env['BENCH_SCALE'] ?? 1)))
@@ -34,7 +34,7 @@ async function measure(
   servers: Servers,
 ): Promise<Cells> {
   const url = await makeDatabase(servers, database)
-  const from = ['run', '--source', tls ? overTls(url) : url, '--tables', 'public.narrow']
+  const from = ['run', '--source', over(url, { tls }), '--tables', 'public.narrow']
   const evert = startCli([...from, '--log', `kafka://${servers.kafka}`])
   await evert.says('"streaming"')
   const script = new URL('./latency-consumer.js', import.meta.url).pathname

@@ -89,13 +89,14 @@ async function pipelines(servers: Servers): Promise<void> {
     }
   }
   await discard(servers, name, made.client)
-  const rows = splits.map((split, index): Cells => [
-    split.length,
-    Math.round(ROWS / median(runs[index]!.map(({ seconds }) => seconds))).toLocaleString('en'),
-    median(runs[index]!.map(({ seconds }, round) => runs[0]![round]!.seconds / seconds)).toFixed(2),
-    (median(runs[index]!.map(({ serverUs }) => serverUs)) / ROWS).toFixed(2),
-    (median(runs[index]!.map(({ cpuUs: used }) => used)) / ROWS).toFixed(2),
-    Math.round(median(runs[index]!.map(({ rssMB }) => rssMB))),
+  const [ofOne = []] = runs
+  const rows = runs.map((own, index): Cells => [
+    splits[index]!.length,
+    Math.round(ROWS / median(own.map(({ seconds }) => seconds))).toLocaleString('en'),
+    median(own.map(({ seconds }, round) => ofOne[round]!.seconds / seconds)).toFixed(2),
+    (median(own.map(({ serverUs }) => serverUs)) / ROWS).toFixed(2),
+    (median(own.map(({ cpuUs: used }) => used)) / ROWS).toFixed(2),
+    Math.round(median(own.map(({ rssMB }) => rssMB))),
   ])
   const head: Cells = [
     'pipelines',

@@ -1,7 +1,7 @@
 /** `npm run bench -- start`: from the start of the process `evert run`, as it comes, until a change that waited for it can be read. */
 import type pg from 'pg'
 import { type RunningCli, startCli } from '../test/support/cli.js'
-import { connected, makeDatabase, median, openLog, overTls, REPEATS, type Servers } from './contest.js'
+import { connected, makeDatabase, median, openLog, over, REPEATS, type Servers } from './contest.js'
 import { type Cells, conditions, publish, table } from './report.js'
 
 const LOOK_MS = 2
@@ -12,7 +12,7 @@ export async function start(servers: Servers): Promise<void> {
   const rows: Cells[] = []
   for (const [connection, url] of [
     ['plain', plain],
-    ['TLS', overTls(plain)],
+    ['TLS', over(plain, { tls: true })],
   ] as const) {
     const took = await starts(servers, `bench_start_${connection.toLowerCase()}`, { url, client })
     rows.push([connection, ...[median(took), Math.min(...took), Math.max(...took)].map((ms) => Math.round(ms))])

@@ -1,7 +1,7 @@
 /** evert, in a process of its own: from when the server begins to send to the commit of the last change. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { byPosition, type Contender, overTls, type Result } from '../contest.js'
+import { byPosition, type Contender, over, type Result } from '../contest.js'
 import { output } from './processes.js'
 
 /** See ../evert.js. */
@@ -53,7 +53,7 @@ export function evert(name: string, { floor, tls = false, ...rest }: Variant): C
   return {
     name,
     floor,
-    run: ({ url, kafka, slot, end }) => runEvert({ ...rest, url: tls ? overTls(url) : url, kafka, slot, end }),
+    run: ({ url, kafka, slot, end }) => runEvert({ ...rest, url: over(url, { tls }), kafka, slot, end }),
     place: byPosition,
   }
 }

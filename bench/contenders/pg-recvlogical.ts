@@ -1,5 +1,5 @@
 /** The floor: pg_recvlogical reads the same changes to nowhere. It comes with the distribution's Postgres package. */
-import { type Contender, overTls } from '../contest.js'
+import { type Contender, over } from '../contest.js'
 import { runTimed } from './processes.js'
 
 export function pgRecvlogical(name: string, { tls = false } = {}): Contender {
@@ -8,7 +8,7 @@ export function pgRecvlogical(name: string, { tls = false } = {}): Contender {
     floor: name,
     run: ({ url, slot, after }) =>
       runTimed(
-        `pg_recvlogical -d '${tls ? overTls(url) : url}' -S ${slot} --start -f - --endpos=${after} -o proto_version=1 -o publication_names=bench -o messages=true`,
+        `pg_recvlogical -d '${over(url, { tls })}' -S ${slot} --start -f - --endpos=${after} -o proto_version=1 -o publication_names=bench -o messages=true`,
       ),
   }
 }
