@@ -11,7 +11,7 @@ import { TEXT, Tuple } from '../src/event/tuple.js'
 import { DEFAULT_VALUES } from '../src/event/type-kinds.js'
 import { BatchSink } from '../src/log/batch-sink.js'
 import { wholeRecords } from '../src/event/whole-records.js'
-import { Framer } from '../src/postgres/framer.js'
+import { Framer, uint32 } from '../src/postgres/framer.js'
 import { PgoutputDecoder } from '../src/postgres/pgoutput.js'
 
 const ROWS = 1000
@@ -163,7 +163,7 @@ function decode(bytes: Buffer, onRow: (high: number, low: number, row: Tuple) =>
     message: ignored,
   })
   const framer = new Framer((_tag, message, start, end) => {
-    decoder.decode(message, start + 25, end, message.readUInt32BE(start + 1), message.readUInt32BE(start + 5))
+    decoder.decode(message, start + 25, end, uint32(message, start + 1), uint32(message, start + 5))
   })
   framer.push(bytes)
 }

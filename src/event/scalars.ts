@@ -60,8 +60,7 @@ function writeTimestamp(kind: Kind, from: Buffer, start: number, end: number, ou
   }
   out[at++] = QUOTE
   const day = at
-  const stop = zoned ? end - 3 : end
-  for (let i = start; i < stop; i++) out[at++] = from[i]!
+  at = writeBytes(from, start, zoned ? end - 3 : end, out, at)
   out[day + 10] = 0x54 // T
   if (zoned) out[at++] = 0x5a // Z
   out[at++] = QUOTE

@@ -4,7 +4,7 @@
  */
 import { assert } from '../base/assert.js'
 import type { Envelope, Origin } from './envelope.js'
-import { writeConstant, writeDigits8, writeHex8 } from './json.js'
+import { writeConstant, writeDigits, writeHex8 } from './json.js'
 import { type Lsn, LSN_ZERO, lsnFromHalves } from './lsn.js'
 import { ORDINAL_MAX } from './position.js'
 
@@ -114,12 +114,19 @@ export class TransactionStamp {
     if (high >>> 0 > 0x1fffff) return at + out.write(lsnFromHalves(high, low).toString(), at, 'latin1')
     const lsn = (high >>> 0) * 4294967296 + (low >>> 0)
     const top = Math.floor(lsn / 1e8)
-    if (top === 0) return at + out.write(String(lsn), at, 'latin1')
+    if (top === 0) return writeDigits(lsn, digitsOf(lsn), out, at)
     if (top !== this.#lsnTop) {
       this.#lsnTop = top
       this.#lsnTopDigits = Buffer.from(String(top), 'latin1')
     }
     at = writeConstant(this.#lsnTopDigits, out, at)
-    return writeDigits8(lsn - top * 1e8, out, at)
+    return writeDigits(lsn - top * 1e8, 8, out, at)
   }
+}
+
+/** How many decimal digits a number below 2^31 has. */
+function digitsOf(value: number): number {
+  let digits = 1
+  for (let rest = value; rest >= 10; rest = (rest / 10) | 0) digits++
+  return digits
 }

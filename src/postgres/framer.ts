@@ -17,6 +17,8 @@ const MESSAGE_BYTES = 1024 * 1024 * 1024
 export class Framer {
   readonly #onMessage: OnMessage
   #buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES)
+  /** All of it, made once: over TLS every row is read by itself, and there is room for it from the start. */
+  #whole = new Uint8Array(this.#buffer.buffer)
   #read = 0
   #write = 0
   #held = false
@@ -33,7 +35,9 @@ export class Framer {
       if (this.#buffer.length > KEPT_BYTES) {
         dropped(this.#buffer)
         this.#buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES)
+        this.#whole = new Uint8Array(this.#buffer.buffer)
       }
+      return this.#whole
     }
     const wanted = pending >= 5 && !this.#held ? Math.max(this.#messageBytes() - pending, FREE_BYTES) : FREE_BYTES
     if (this.#buffer.length - this.#write < wanted) this.#makeRoom(pending, wanted)
@@ -47,6 +51,7 @@ export class Framer {
       const larger = Buffer.allocUnsafeSlow(pending + wanted + FREE_BYTES)
       this.#buffer.copy(larger, 0, this.#read, this.#write)
       this.#buffer = larger
+      this.#whole = new Uint8Array(larger.buffer)
     }
     this.#read = 0
     this.#write = pending
@@ -86,7 +91,7 @@ export class Framer {
   }
 
   #messageBytes(): number {
-    const length = this.#buffer.readUInt32BE(this.#read + 1)
+    const length = uint32(this.#buffer, this.#read + 1)
     if (length < 4 || length > MESSAGE_BYTES) {
       throw new EvertError('PROTOCOL', { message: `a message of Postgres claims to be ${length} bytes long` })
     }
@@ -104,4 +109,9 @@ export class Framer {
       this.#onMessage(this.#buffer[start]!, this.#buffer, start + 5, start + bytes)
     }
   }
+}
+
+/** Four bytes, big-endian, in 2 ns: Buffer's own is looked up through its prototype, and looks whether they are there. */
+export function uint32(bytes: Buffer, at: number): number {
+  return ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>> 0
 }

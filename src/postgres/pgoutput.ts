@@ -7,6 +7,7 @@ import { formatLsn, type Lsn, lsnFromHalves } from '../event/lsn.js'
 import type { Column, Relation, ReplicaIdentity } from '../event/relation.js'
 import type { OldTuple } from '../event/row.js'
 import { NULL, TEXT, Tuple, UNCHANGED } from '../event/tuple.js'
+import { uint32 } from './framer.js'
 
 /** Microseconds between 1970-01-01 and 2000-01-01, Postgres' epoch. */
 const EPOCH_US = 946_684_800_000_000n
@@ -225,8 +226,4 @@ export class PgoutputDecoder {
     const lsn = lsnFromHalves(this.#lsnHigh, this.#lsnLow)
     return new EvertError('PROTOCOL', { message: `a pgoutput message at ${formatLsn(lsn)} ${what}` })
   }
-}
-
-function uint32(bytes: Buffer, at: number): number {
-  return ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>> 0
 }

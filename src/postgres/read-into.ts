@@ -25,7 +25,14 @@ export function readInto(socket: net.Socket, room: () => Uint8Array, onRead: (by
   if (typeof handle?.useUserBuffer !== 'function') return false
   const first = room()
   internals[buffer] = first
-  internals[generate] = room
+  let last = first
+  // Where it is the same again, Node need not be told, and does not look into it.
+  internals[generate] = (): Uint8Array | undefined => {
+    const next = room()
+    if (next === last) return undefined
+    last = next
+    return next
+  }
   internals[callback] = onRead
   handle.useUserBuffer(first)
   return true

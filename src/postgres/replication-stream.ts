@@ -5,10 +5,11 @@
  * Opening it takes the slot, which is the lock of a pipeline: nothing is read before `changes` is called.
  */
 import { type Clock, systemClock, type Timer } from '../base/clock.js'
-import { type EndLsn, LSN_ZERO, lsnFromHalves } from '../event/lsn.js'
+import { type EndLsn, LSN_ZERO, lsnFromHalves, readLsn } from '../event/lsn.js'
 import type { CopySocket } from './copy-socket.js'
 import type { Batch, ChangesRequest } from './batch.js'
 import { type Bystander, Changes } from './changes.js'
+import { uint32 } from './framer.js'
 import { PgoutputDecoder } from './pgoutput.js'
 import { readServerError, replicationError } from './server-error.js'
 import { lost, Silence, SILENCE_MS } from './silence.js'
@@ -104,7 +105,7 @@ export class ReplicationStream {
 
   /** Takes the slot. Errors: SLOT_ACTIVE where another process has it, SLOT_LOST, PUBLICATION_MISSING, … */
   async open(): Promise<void> {
-    const { slot, publication } = this.#options
+    const { slot, publication, walSenderTimeoutMs } = this.#options
     const started = new Promise<void>((resolve, reject) => (this.#opened = { resolve, reject }))
     const publications = quoteLiteral(quoteIdentifier(publication))
     this.#socket.query(
@@ -112,11 +113,7 @@ export class ReplicationStream {
     )
     const late = this.#clock.after(SILENCE_MS, () => this.#fail(lost('the server does not answer')))
     await started.finally(() => late.cancel())
-    const period = Math.min(
-      this.#options.walSenderTimeoutMs > 0 ? this.#options.walSenderTimeoutMs / 3 : 10_000,
-      10_000,
-    )
-    this.#status.every(period)
+    this.#status.every(walSenderTimeoutMs > 0 ? Math.min(walSenderTimeoutMs / 3, 10_000) : 10_000)
     this.#timer = this.#clock.every(IDLE_MS, () => this.#onIdle())
   }
 
@@ -204,7 +201,7 @@ export class ReplicationStream {
       if (this.#closing) return
       if (bytes[start] === WAL_DATA) {
         // 'w', start LSN, end LSN, send time: 25 bytes, then the pgoutput message.
-        this.#decoder.decode(bytes, start + 25, end, bytes.readUInt32BE(start + 1), bytes.readUInt32BE(start + 5))
+        this.#decoder.decode(bytes, start + 25, end, uint32(bytes, start + 1), uint32(bytes, start + 5))
       } else if (bytes[start] === KEEPALIVE) this.#keepalive(bytes, start)
       if (this.#request !== null) this.#restWhenFull(this.#request)
       return
@@ -221,7 +218,7 @@ export class ReplicationStream {
 
   /** 'k', end of WAL, send time, whether an answer is wanted at once. */
   #keepalive(bytes: Buffer, start: number): void {
-    const walEnd = lsnFromHalves(bytes.readUInt32BE(start + 1), bytes.readUInt32BE(start + 5))
+    const walEnd = readLsn(bytes, start + 1)
     const changes = this.#reader()
     changes.advance(walEnd)
     this.#between()

@@ -2,22 +2,26 @@
 import fc from 'fast-check'
 import type { FormatName, Origin, Origins } from '../../src/event/envelope.js'
 import { envelope } from '../../src/event/formats.js'
-import { stringLength, writeBytes, writeConstant, writeDigits8, writeHex8, writeString } from '../../src/event/json.js'
+import { stringLength, writeBytes, writeConstant, writeDigits, writeHex8, writeString } from '../../src/event/json.js'
 import { type Lsn, lsnFromHalves, toLsn } from '../../src/event/lsn.js'
 import { writeScalar } from '../../src/event/scalars.js'
 import { type TransactionStart, TransactionStamp } from '../../src/event/transaction-stamp.js'
 import { KIND, type Kind } from '../../src/event/type-kinds.js'
 
 const OUT = Buffer.alloc(64 * 1024)
+/** Of which no writer keeps anything. */
+const LARGE = Buffer.alloc(3 * 1024 * 1024)
 const RUNS = { numRuns: 2000 }
 
 /** What a writer makes of bytes that lie between others. */
 function written(
   content: Buffer,
   write: (from: Buffer, start: number, end: number, out: Buffer, at: number) => number,
-  place: { readonly before: number; readonly at: number },
+  place: { readonly before: number; readonly at: number; readonly large: boolean },
 ): string {
-  const from = Buffer.concat([Buffer.alloc(place.before, '"\\'), content, Buffer.from('"\\\n\0\x1f')])
+  const bytes = Buffer.concat([Buffer.alloc(place.before, '"\\'), content, Buffer.from('"\\\n\0\x1f')])
+  const from = place.large ? LARGE : bytes
+  if (place.large) bytes.copy(LARGE)
   OUT.fill(0xee)
   const end = write(from, place.before, place.before + content.length, OUT, place.at)
   // Neither in front of what was asked for nor behind what was said.
@@ -26,7 +30,7 @@ function written(
   return OUT.toString('utf8', place.at, end)
 }
 
-const place = fc.record({ before: fc.nat(9), at: fc.nat(9) })
+const place = fc.record({ before: fc.nat(9), at: fc.nat(9), large: fc.boolean() })
 const pad = (value: number, width = 2): string => String(value).padStart(width, '0')
 const text = fc.oneof(
   fc.string({ unit: 'binary', maxLength: 200 }),
@@ -61,11 +65,12 @@ describe('the writers of bytes', () => {
     )
   })
 
-  it('write numbers of eight digits', () => {
+  it('write numbers with as many digits as are asked for', () => {
     fc.assert(
       fc.property(fc.nat(0xffffffff), fc.nat(99_999_999), fc.nat(9), (hex, decimal, at) => {
         expect(OUT.toString('latin1', at, writeHex8(hex, OUT, at))).toBe(hex.toString(16).padStart(8, '0'))
-        expect(OUT.toString('latin1', at, writeDigits8(decimal, OUT, at))).toBe(String(decimal).padStart(8, '0'))
+        for (const digits of [String(decimal).length, 8])
+          expect(OUT.toString('latin1', at, writeDigits(decimal, digits, OUT, at))).toBe(pad(decimal, digits))
       }),
       RUNS,
     )

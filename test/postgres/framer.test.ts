@@ -63,6 +63,28 @@ describe('the framer', () => {
     )
   })
 
+  // As a row is read that is a TLS record of its own: the next read begins with a message.
+  it.each([1.5, 3])('goes on where a message of %s MB was read to its end', (megabytes) => {
+    const messages = [40, megabytes * MEGABYTE, 40, 50].map((length, i) => ({
+      tag: 0x64,
+      body: Buffer.alloc(length, i),
+    }))
+    const found: string[] = []
+    const framer = new Framer((tag, buffer, start, end) =>
+      found.push(shown({ tag, body: buffer.subarray(start, end) })),
+    )
+    for (const bytes of messages.map(encoded)) {
+      for (let at = 0; at < bytes.length;) {
+        const room = framer.room()
+        const part = bytes.subarray(at, at + room.length)
+        room.set(part)
+        framer.filled(part.length)
+        at += part.length
+      }
+    }
+    expect(found.join('\n') === messages.map(shown).join('\n')).toBe(true)
+  })
+
   it.each([0, 3, 0x40000001])('refuses a message that claims to be %i bytes long', (length) => {
     const head = Buffer.from([0x64, 0, 0, 0, 0])
     head.writeUInt32BE(length, 1)
