@@ -11,7 +11,7 @@ import { readInto } from './read-into.js'
 /**
  * When reads of under a kilobyte follow each other within a quarter of a millisecond, the walsender wakes us for every row and
  * waits for the wake-up itself. A millisecond's pause lets the kernel gather the burst: 294k rows/s become 505k. Only inside a
- * burst, so latency does not suffer; never under TLS, where it makes a row cost a third more.
+ * burst, so latency does not suffer; not under TLS, where every row is a read of its own, and gathering them gains nothing.
  */
 const TRICKLE_BYTES = 1024
 const TRICKLE_GAP_MS = 0.25
