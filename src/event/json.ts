@@ -24,7 +24,7 @@ for (const [byte, letter] of [
 const COPY_FROM = 64
 /** Where the source is at hand: from so many on, four are read together; from so many on, a view of them is set (about 25 ns, however many). */
 const WORDS_FROM = 8
-const VIEW_FROM = 36
+const VIEW_FROM = 40
 
 /** Taken from where it stands: to look it up through Buffer's prototype costs as much again. */
 const { set } = Uint8Array.prototype

@@ -1,5 +1,5 @@
 /**
- * Transcoder: from text tuples to the bytes of events, in the envelope of the format, without an object per row. It knows the
+ * Transcoder: from text tuples to the bytes of events, in the envelope of the format, without an object that outlives its row. It knows the
  * transaction at hand, counts its ordinals, and gives each record to the sink.
  *
  *   {"op":"u","before":null,"after":{…},"unchanged":["notes"],"source":{"schema","table","txId","lsn","ts_us","position"}}
@@ -53,7 +53,7 @@ export class Transcoder {
   readonly #largeValues: LargeValues
   readonly #record: EncodedRecord
   #out = Buffer.allocUnsafeSlow(SCRATCH_BYTES)
-  /** What was asked for the value at hand: bytes beyond it would be lost without a word where the buffer ends. */
+  /** What was asked for the value at hand: where the buffer ends, bytes beyond it may be lost without a word. */
   #reserved = 0
   readonly #stamp: TransactionStamp
   /** Where the event is the row alone. */

@@ -27,34 +27,29 @@ export class Framer {
     this.#onMessage = onMessage
   }
 
-  /** Room for the next read. A message larger than the buffer is given one of its size, which is given back after it. */
+  /** Room for the next read. A message larger than the buffer is given one of its size, until what follows it fits into a usual one. */
   room(): Uint8Array {
     const pending = this.#write - this.#read
-    if (pending === 0) {
-      this.#read = this.#write = 0
-      if (this.#buffer.length > KEPT_BYTES) {
-        dropped(this.#buffer)
-        this.#buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES)
-        this.#whole = new Uint8Array(this.#buffer.buffer)
-      }
-      return this.#whole
-    }
+    if (pending === 0) this.#read = this.#write = 0
     const wanted = pending >= 5 && !this.#held ? Math.max(this.#messageBytes() - pending, FREE_BYTES) : FREE_BYTES
-    if (this.#buffer.length - this.#write < wanted) this.#makeRoom(pending, wanted)
-    return new Uint8Array(this.#buffer.buffer, this.#write, this.#buffer.length - this.#write)
+    const toGiveBack = this.#buffer.length > KEPT_BYTES && pending + wanted <= BUFFER_BYTES
+    if (toGiveBack) this.#replace(BUFFER_BYTES)
+    else if (pending + wanted > this.#buffer.length) this.#replace(pending + wanted + FREE_BYTES)
+    else if (this.#write + wanted > this.#buffer.length) {
+      this.#buffer.copyWithin(0, this.#read, this.#write)
+      this.#read = 0
+      this.#write = pending
+    }
+    return this.#write === 0 ? this.#whole : new Uint8Array(this.#buffer.buffer, this.#write)
   }
 
-  #makeRoom(pending: number, wanted: number): void {
-    if (pending + wanted <= this.#buffer.length) {
-      this.#buffer.copyWithin(0, this.#read, this.#write)
-    } else {
-      const larger = Buffer.allocUnsafeSlow(pending + wanted + FREE_BYTES)
-      this.#buffer.copy(larger, 0, this.#read, this.#write)
-      this.#buffer = larger
-      this.#whole = new Uint8Array(larger.buffer)
-    }
+  #replace(bytes: number): void {
+    const other = Buffer.allocUnsafeSlow(bytes)
+    this.#write = this.#buffer.copy(other, 0, this.#read, this.#write)
     this.#read = 0
-    this.#write = pending
+    dropped(this.#buffer)
+    this.#buffer = other
+    this.#whole = new Uint8Array(other.buffer)
   }
 
   /** Takes what was read into room(). */

@@ -11,8 +11,9 @@ interface Handle {
 
 /**
  * Sets what that option sets: `kBuffer`, `kBufferGen` and `kBufferCb` in https://github.com/nodejs/node/blob/v20.19.0/lib/net.js
- * (initSocketHandle). `room` gives where the next read goes, `onRead` takes what came, and says whether to read on. False, and nothing is changed, where the
- * socket is not one of Node's, or of a Node that has this no more: it emits 'data'.
+ * (initSocketHandle), which lib/internal/stream_base_commons.js uses after each read (onStreamRead). `room` gives where the next read goes,
+ * `onRead` takes what came, and says whether to read on. False, and nothing is changed, where the socket is not one of Node's, or of a Node that
+ * has this no more: it emits 'data'.
  */
 export function readInto(socket: net.Socket, room: () => Uint8Array, onRead: (bytes: number) => boolean): boolean {
   const internals = socket as unknown as Record<symbol | '_handle', unknown>

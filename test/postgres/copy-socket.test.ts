@@ -6,6 +6,8 @@ import tls from 'node:tls'
 import { CopySocket } from '../../src/postgres/copy-socket.js'
 import { makeCertificate } from '../support/postgres.js'
 
+const MEGABYTE = 1024 * 1024
+
 /** CopyData messages with one letter each. */
 function messages(letters: string): Buffer {
   return Buffer.concat([...letters].map((letter) => Buffer.from([0x64, 0, 0, 0, 5, letter.charCodeAt(0)])))
@@ -99,6 +101,23 @@ describe.each([
     peer.write(messages(letters.slice(2000)))
     await last
     expect(seen === letters).toBe(true)
+  })
+
+  it('goes on behind messages that are larger than its buffer, each read by itself', async () => {
+    let seen = ''
+    let onSeen = (): void => undefined
+    onLetter = (letter) => {
+      seen += letter
+      onSeen()
+    }
+    for (const [i, bytes] of [1, 1.5 * MEGABYTE, 1, 1, 3 * MEGABYTE, 1, 3 * MEGABYTE, 1, 1].entries()) {
+      const head = Buffer.from([0x64, 0, 0, 0, 0])
+      head.writeUInt32BE(bytes + 4, 1)
+      const found = new Promise<void>((resolve) => (onSeen = resolve))
+      peer.write(Buffer.concat([head, Buffer.alloc(bytes, 97 + i)]))
+      await found
+    }
+    expect(seen).toBe('abcdefghi')
   })
 
   it('stays held where the message after a hold asks for another', async () => {

@@ -85,6 +85,15 @@ describe('the framer', () => {
     expect(found.join('\n') === messages.map(shown).join('\n')).toBe(true)
   })
 
+  it('gives the room of a large message back, also where a part of the next one was read with it', () => {
+    const framer = new Framer(() => undefined)
+    const next = encoded({ tag: 0x64, body: Buffer.alloc(40) })
+    framer.push(Buffer.concat([encoded({ tag: 0x64, body: Buffer.alloc(30 * MEGABYTE) }), next.subarray(0, 20)]))
+    expect(framer.room().length).toBeLessThanOrEqual(MEGABYTE)
+    framer.push(next.subarray(20))
+    expect(framer.room().length).toBe(MEGABYTE)
+  })
+
   it.each([0, 3, 0x40000001])('refuses a message that claims to be %i bytes long', (length) => {
     const head = Buffer.from([0x64, 0, 0, 0, 0])
     head.writeUInt32BE(length, 1)
