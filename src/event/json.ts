@@ -91,7 +91,7 @@ export function writeString(from: Buffer, start: number, end: number, out: Buffe
 /** The first byte that does not stand for itself, or the end: four bytes are looked at together. */
 function firstEscape(from: Buffer, start: number, end: number): number {
   let at = start
-  if (end - start >= 8) {
+  if (end - start >= WORDS_FROM) {
     const view = readFrom(from) ? words : new DataView(from.buffer, from.byteOffset, from.length)
     for (; at + 4 <= end; at += 4) {
       const word = view.getInt32(at, true)

@@ -32,7 +32,7 @@ export const LENGTH_STARTS_AT = 12
 
 /** Lengths inside a batch are signed 32 bit. */
 const BATCH_BYTES_LIMIT = 0x7fffffff
-/** Below this many bytes a loop beats the call of Buffer.copy. */
+/** Below this many bytes a loop beats the call of Buffer.copy. Not `writeBytes`: keys lie in another buffer than rows, and each would cost a view of it. */
 const COPY_BY_LOOP_BELOW = 64
 
 export interface ProducerStamp {

@@ -8,9 +8,16 @@ import { makeCertificate } from '../support/postgres.js'
 
 const MEGABYTE = 1024 * 1024
 
+/** A CopyData message that is a letter, so many times. */
+function message(letter: string, bytes = 1): Buffer {
+  const head = Buffer.from([0x64, 0, 0, 0, 0])
+  head.writeUInt32BE(bytes + 4, 1)
+  return Buffer.concat([head, Buffer.alloc(bytes, letter)])
+}
+
 /** CopyData messages with one letter each. */
 function messages(letters: string): Buffer {
-  return Buffer.concat([...letters].map((letter) => Buffer.from([0x64, 0, 0, 0, 5, letter.charCodeAt(0)])))
+  return Buffer.concat([...letters].map((letter) => message(letter)))
 }
 
 const { certFile, keyFile } = makeCertificate()
@@ -111,10 +118,8 @@ describe.each([
       onSeen()
     }
     for (const [i, bytes] of [1, 1.5 * MEGABYTE, 1, 1, 3 * MEGABYTE, 1, 3 * MEGABYTE, 1, 1].entries()) {
-      const head = Buffer.from([0x64, 0, 0, 0, 0])
-      head.writeUInt32BE(bytes + 4, 1)
       const found = new Promise<void>((resolve) => (onSeen = resolve))
-      peer.write(Buffer.concat([head, Buffer.alloc(bytes, 97 + i)]))
+      peer.write(message('abcdefghi'[i]!, bytes))
       await found
     }
     expect(seen).toBe('abcdefghi')
