@@ -133,7 +133,7 @@ async function once(turn: Turn): Promise<Run> {
 
 async function measured({ url, servers, name, load, beside }: Turn, client: pg.Client): Promise<Result> {
   const from = ['--source', url, '--publication', 'held', '--snapshot', 'none']
-  const into = ['--log', `kafka://${servers.kafka}`, '--name', name, '--partitions', '1', '--retention', 'forever']
+  const into = ['--log', `kafka://${servers.kafka}`, '--name', name, '--partitions', '1']
   const start = async (): Promise<Listening> => await startListening(['run', ...from, ...into])
   const write = async (): Promise<number> => {
     await client.query(`call fill_narrow(${load.rows}, 100, ${load.rate})`)

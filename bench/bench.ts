@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { startKafka } from '../test/support/kafka.js'
 import { makeCertificate, startPostgres } from '../test/support/postgres.js'
+import { postgresClient } from './contenders/processes.js'
 import { backfill } from './backfill.js'
 import type { Servers } from './contest.js'
 import { cost, drain, more, snapshot } from './contests.js'
@@ -12,6 +13,7 @@ import { outage } from './outage.js'
 import { scale } from './scale.js'
 import { soak } from './soak.js'
 import { start } from './start.js'
+import { publishTargets } from './targets.js'
 
 type Bench = (servers: Servers, only: string) => Promise<void>
 
@@ -57,9 +59,19 @@ if (BENCHES[chosen[0] ?? ''] === undefined) {
   process.exit(2)
 }
 for (const program of ['pg_recvlogical', 'psql'])
-  if (spawnSync(program, ['--version']).status !== 0)
+  if (spawnSync(postgresClient(program), ['--version']).status !== 0)
     throw new Error(`${program} is missing: it comes with the distribution's Postgres package`)
-for (const name of chosen) await run(name)
+if (command === 'all' && only !== '') throw new Error('"all" takes no workload')
+for (const name of chosen) {
+  try {
+    await run(name)
+  } catch (error) {
+    // The others are not asked to wait for it.
+    process.stderr.write(`${name} failed: ${error instanceof Error ? error.stack : String(error)}\n`)
+    process.exitCode = 1
+  }
+}
+await publishTargets(command === 'all' && process.exitCode === undefined ? '' : command)
 
 /** Each with servers of its own: what one leaves behind is not the next one's. */
 async function run(name: string): Promise<void> {
@@ -70,6 +82,11 @@ async function run(name: string): Promise<void> {
       ssl_cert_file: certFile,
       ssl_key_file: keyFile,
       shared_buffers: '512MB',
+      // As a database would that is to last: what a commit waits for is part of the latency, and of what writers write.
+      fsync: 'on',
+      full_page_writes: 'on',
+      // It would run beside some of the rounds.
+      autovacuum: 'off',
       max_wal_size: '16GB',
       max_replication_slots: '100',
       max_wal_senders: '100',

@@ -56,6 +56,8 @@ export interface Contender {
   run(work: Work): Promise<Result>
   /** Rises from record to record of a topic; a contender that writes nowhere has none. */
   readonly place?: (record: LogRecord) => string
+  /** It reads in several places at once: no place comes twice, but in no order. */
+  readonly unordered?: boolean
 }
 
 export type Results = ReadonlyMap<Contender, readonly Result[]>
@@ -71,20 +73,27 @@ export async function compete(
   const { client } = written
   const results = new Map<Contender, Result[]>(contenders.map((contender) => [contender, []]))
   for (let round = 0; round <= REPEATS; round++) {
-    for (const [index, contender] of contenders.entries()) {
+    for (const contender of turns(contenders, round)) {
       if (round === 0 && contender.slow === true) continue
+      const index = contenders.indexOf(contender)
       const slot = `${name}_${round}_${index}`
       if (workload.atRest !== true) await copySlot(client, name, slot)
       const result = await contender.run({ ...written, workload, kafka: servers.kafka, slot })
-      const { place } = contender
+      const { place, unordered = false } = contender
       const { tables, changes, records = changes } = workload
-      const bytes = place && (await readBack(servers, { pipeline: slot, tables, records, place }))
+      const bytes = place && (await readBack(servers, { pipeline: slot, tables, records, place, unordered }))
       await dropSlot(client, slot)
       if (round > 0) results.get(contender)?.push({ ...result, ...(bytes === undefined ? {} : { bytes }) })
     }
   }
   await discard(servers, name, client)
   return results
+}
+
+/** Each round begins with the next: who follows whom is not always the same. */
+function turns(contenders: readonly Contender[], round: number): readonly Contender[] {
+  const first = round % contenders.length
+  return [...contenders.slice(first), ...contenders.slice(0, first)]
 }
 
 export interface Written extends Pick<Work, 'url' | 'after'> {
@@ -102,6 +111,8 @@ export async function write(
   const client = await connected(url)
   for (const statement of before) await client.query(statement)
   await client.query(`select pg_create_logical_replication_slot('${name}', 'pgoutput')`)
+  // As many transactions, but nobody waits for them.
+  await client.query('set synchronous_commit to off')
   await client.query(fill)
   if (atRest) await client.query('vacuum (freeze, analyze)')
   const end = await endOfTransactions(client)
@@ -136,8 +147,10 @@ export interface Expected {
   readonly pipeline: string
   readonly tables: readonly string[]
   readonly records: number
-  /** Rises from record to record of a partition; '' where a record has none. */
+  /** Rises from record to record of a partition; a tombstone has none, and comes right behind the delete of its key. */
   readonly place: (record: LogRecord) => string
+  /** Places come in no order, but each once. */
+  readonly unordered?: boolean
   readonly onRecord?: (record: LogRecord) => void
 }
 
@@ -156,7 +169,7 @@ export async function check(
   { partitions }: Pick<Servers, 'partitions'>,
   expected: Expected,
 ): Promise<number> {
-  const { pipeline, tables, place, onRecord } = expected
+  const { pipeline, tables, place, unordered = false, onRecord } = expected
   const found = new Map((await log.topics(`${pipeline}.public.`)).map((topic) => [topic.name, topic.partitions]))
   let records = 0
   let bytes = 0
@@ -165,13 +178,23 @@ export async function check(
     for (let partition = 0; partition < (found.get(topic) ?? 0); partition++) {
       const folder = join(partitions, `${topic}-${partition}`)
       for (const file of readdirSync(folder)) if (file.endsWith('.log')) bytes += statSync(join(folder, file)).size
-      let last = ''
+      let [last, key] = ['', '']
+      const places = new Set<string>()
       for await (const record of allOf(log, topic, partition)) {
         records++
         onRecord?.(record)
+        const of = String(record.key)
+        if (record.value === null) {
+          if (of !== key) throw new Error(`${topic}-${partition}: a tombstone of ${of} came after ${key}`)
+          key = ''
+          continue
+        }
+        key = of
         const at = place(record)
-        if (at !== '' && at <= last) throw new Error(`${topic}-${partition}: ${at} came after ${last}`)
-        if (at !== '') last = at
+        if (unordered ? at === '' || places.has(at) : at <= last)
+          throw new Error(`${topic}-${partition}: "${at}" came after "${last}"`)
+        if (unordered) places.add(at)
+        else last = at
       }
     }
   }

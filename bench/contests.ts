@@ -9,6 +9,7 @@ import { evert, evertSnapshot } from './contenders/evert.js'
 import { KAFKAJS } from './contenders/kafkajs.js'
 import { pgRecvlogical } from './contenders/pg-recvlogical.js'
 import { psqlCopy } from './contenders/psql.js'
+import { judgeContest, type ContestTarget } from './targets.js'
 import { barChart, barsOf, type Cells, conditions, contestCells, contestHead, publish, table, tell } from './report.js'
 import { chosen, COST, DRAIN, MORE, SNAPSHOT, type Workload } from './workloads.js'
 
@@ -17,6 +18,7 @@ const FLOOR_TLS = pgRecvlogical('pg_recvlogical, TLS', { tls: true })
 const OURS = evert('evert', { floor: FLOOR.name })
 const OURS_TLS = evert('evert, TLS', { floor: FLOOR_TLS.name, tls: true })
 const PARTITIONED = evert('evert, 6 partitions', { floor: FLOOR.name, partitions: 6 })
+const OUR_SNAPSHOT = evertSnapshot('evert, 2 readers', { floor: 'psql \\copy' })
 const COPY = psqlCopy('psql \\copy')
 const COPY_TLS = psqlCopy('psql \\copy, TLS', { tls: true })
 
@@ -31,6 +33,8 @@ const BY_FORMAT = [
 interface Contest {
   readonly name: string
   readonly workloads: readonly Workload[]
+  /** By workload. */
+  readonly targets?: readonly (readonly ContestTarget[])[]
   /** Shares are of the floor of the first. */
   readonly contenders: readonly Contender[]
   /** More of them, for the first workload alone. */
@@ -44,6 +48,19 @@ export const drain = contest({
   contenders: [OURS, FLOOR, OURS_TLS, FLOOR_TLS, KAFKAJS, DEBEZIUM],
   // As nobody should run it, it takes more than a third of a round.
   besideFirst: [PARTITIONED, DEBEZIUM_AS_SHIPPED],
+  targets: [
+    [
+      { who: OURS, of: FLOOR, atLeast: 1.5, cpuAtMost: 1.5 },
+      { who: OURS_TLS, of: FLOOR_TLS, atLeast: 1, cpuAtMost: 4 },
+      { who: OURS, of: DEBEZIUM, atLeast: 8 },
+    ],
+    [{ who: OURS, of: FLOOR, atLeast: 1.8 }],
+    [
+      { who: OURS, of: FLOOR, atLeast: 0.9, cpuAtMost: 4.5 },
+      { who: OURS_TLS, of: FLOOR_TLS, atLeast: 0.9, cpuAtMost: 7 },
+      { who: OURS, of: DEBEZIUM, atLeast: 5 },
+    ],
+  ],
 })
 
 /** What else a database does, without peers, over a plain connection: what TLS adds to it is what it adds to a drain. */
@@ -56,12 +73,18 @@ export const snapshot = contest({
   name: 'snapshot',
   workloads: SNAPSHOT,
   contenders: [
-    evertSnapshot('evert, 2 readers', { floor: COPY.name }),
+    OUR_SNAPSHOT,
     COPY,
     evertSnapshot('evert, 2 readers, TLS', { floor: COPY_TLS.name, tls: true }),
     COPY_TLS,
   ],
   besideFirst: [DEBEZIUM_SNAPSHOT],
+  targets: [
+    [
+      { who: OUR_SNAPSHOT, of: COPY, atLeast: 0.28 },
+      { who: OUR_SNAPSHOT, of: DEBEZIUM_SNAPSHOT, atLeast: 10 },
+    ],
+  ],
 })
 
 function contest({
@@ -69,6 +92,7 @@ function contest({
   workloads,
   contenders,
   besideFirst = [],
+  targets = [],
 }: Contest): (servers: Servers, only: string) => Promise<void> {
   return async (servers, only) => {
     const rows: Cells[] = []
@@ -81,6 +105,7 @@ function contest({
       for (const line of cells) tell(line)
       rows.push(...cells)
       bars.push(barsOf(workload, results))
+      judgeContest(`${name}, ${workload.name}`, workload.changes, results, targets[index] ?? [])
     }
     const head = contestHead(contenders[0]?.floor ?? '')
     await publish(name, `${conditions()}\n\n${table(head, rows)}`, { only, chart: barChart('rows/s', bars) })

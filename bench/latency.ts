@@ -7,6 +7,7 @@ import pg from 'pg'
 import { startCli } from '../test/support/cli.js'
 import { makeDatabase, over, type Servers } from './contest.js'
 import { type Cells, conditions, publish, table, tell } from './report.js'
+import { judge } from './targets.js'
 
 const SECONDS = Math.max(2, Math.round(20 * Number(process.env['BENCH_SCALE'] ?? 1)))
 const CLIENTS = 8
@@ -61,6 +62,10 @@ async function measure(
   evert.process.kill('SIGTERM')
   await evert.ended
   const { p50, p95, p99, max } = JSON.parse(said.join('').split('\n')[1]!) as Record<string, number>
+  if (rate >= 1000) {
+    judge(`latency, ${name}: p50 ms`, p50! / 1000, { atMost: 4, digits: 1 })
+    judge(`latency, ${name}: p99 ms`, p99! / 1000, { atMost: 15, digits: 1 })
+  }
   const ms = [p50, p95, p99, max].map((us) => (us! / 1000).toFixed(1))
   return [name, Math.round(total / seconds), ...ms]
 }

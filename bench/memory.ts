@@ -2,6 +2,7 @@
 import { Kafka, logLevel } from 'kafkajs'
 import type { Servers } from './contest.js'
 import { type Cells, conditions, publish, table, tell } from './report.js'
+import { judge } from './targets.js'
 import { caughtUp, finish, startRunning } from './running.js'
 import { chosen, count } from './workloads.js'
 
@@ -10,6 +11,8 @@ interface Case {
   readonly table: string
   readonly records: number
   readonly write: readonly string[]
+  /** MB of a value which comes on top of what evert itself may take. */
+  readonly valueMB?: number
   /** The largest batch that its topic takes; the broker's by default, which takes any of these values. */
   readonly limit?: number
   readonly parameters?: readonly string[]
@@ -22,6 +25,7 @@ const CHANGES = count(10_000)
 
 const WITH_LARGE_VALUE = {
   table: 'long',
+  valueMB: 100,
   records: NEIGHBOURS + 1,
   write: [
     'alter table long alter t set storage external',
@@ -76,6 +80,8 @@ export async function memory(servers: Servers, only: string): Promise<void> {
     await caughtUp(running)
     const [after, peak] = [running.evert.residentMB(), running.evert.peakMB()]
     await finish(servers, running, [one.table], one.records)
+    judge(`memory, ${one.name}: MB after`, after, { atMost: 100, digits: 0 })
+    judge(`memory, ${one.name}: peak MB`, peak, { atMost: 150 + (one.valueMB ?? 0), digits: 0 })
     rows.push([one.name, ...[before, after, peak].map((mb) => Math.round(mb))])
     tell(rows.at(-1) ?? [])
   }

@@ -1,6 +1,7 @@
 /** `npm run bench -- outage`: the broker is killed and comes back while rows are written; how long it takes to catch up, and what it costs. */
 import { connected, type Servers } from './contest.js'
 import { type Cells, conditions, publish, table } from './report.js'
+import { judge } from './targets.js'
 import { caughtUp, finish, startRunning } from './running.js'
 import { count } from './workloads.js'
 
@@ -25,6 +26,7 @@ export async function outage(servers: Servers): Promise<void> {
   const peak = running.evert.peakMB()
   await writer.end()
   await finish(servers, running, ['narrow'], ROWS)
+  judge('outage: peak MB', peak, { atMost: 150, digits: 0 })
   const s = (ms: number): string => (ms / 1000).toFixed(1)
   const row: Cells = [
     `${(ROWS / ((writtenMs - startedMs) / 1000)).toFixed(0)} rows/s`,

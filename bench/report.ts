@@ -1,20 +1,24 @@
 /** Report: results as a table in Markdown and as a chart, printed, and put into README.md where the run was a whole one. */
+import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { format } from 'prettier'
 import { type Contender, median, REPEATS, type Result, type Results } from './contest.js'
+import { postgresClient } from './contenders/processes.js'
 import type { Workload } from './workloads.js'
 
 const README = new URL('./README.md', import.meta.url)
 /** A short or small run is for looking at. */
-const WHOLE = REPEATS >= 5 && process.env['BENCH_SCALE'] === undefined
+const WHOLE = REPEATS >= 5 && REPEATS % 2 === 1 && process.env['BENCH_SCALE'] === undefined
 
 export type Cells = readonly (string | number)[]
 
 export function conditions(repeats: number | null = REPEATS): string {
   const [cpu] = cpus()
+  const [clients = '?'] =
+    /\d[\d.]*/.exec(execFileSync(postgresClient('psql'), ['--version'], { encoding: 'utf8' })) ?? []
   const often = repeats === null ? '' : `, median of ${repeats}`
-  return `${new Date().toISOString().slice(0, 10)}, Node ${process.version}, Postgres 18, Kafka 4.3, ${cpus().length} cores (${cpu?.model.trim() ?? '?'}) shared by all${often}.`
+  return `${new Date().toISOString().slice(0, 10)}, Node ${process.version}, Postgres 18 (its clients ${clients}), Kafka 4.3, ${cpus().length} cores (${cpu?.model.trim() ?? '?'}) shared by all${often}.`
 }
 
 /** What a contest says, one line for each contender. */

@@ -16,7 +16,7 @@ export async function startRunning(
   servers: Servers,
   name: string,
   parameters: readonly string[] = [],
-  retention = 'forever',
+  retention = 'compact',
 ): Promise<Running> {
   const url = await makeDatabase(servers, name)
   const client = await connected(url)

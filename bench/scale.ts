@@ -17,6 +17,7 @@ import {
   write,
 } from './contest.js'
 import { type Cells, conditions, publish, table } from './report.js'
+import { judge } from './targets.js'
 import { chosen, count } from './workloads.js'
 
 const TABLES = 8
@@ -139,6 +140,8 @@ async function idle(servers: Servers): Promise<void> {
     (median(of.map((one) => one.cpuUs)) / ROWS).toFixed(2),
     Math.round(Math.max(...of.map(({ rssMB }) => rssMB))),
   ]
+  const cpu = runs.everything.map(({ cpuUs: used }, round) => used / runs.bench[round]!.cpuUs)
+  judge('scale, 1,000 idle tables: CPU, of that without them', median(cpu), { atMost: 1.05 })
   const lines = [line('3 tables', runs.bench), line(`${IDLE.toLocaleString('en')} idle tables more`, runs.everything)]
   await publish('idle', `${conditions()}\n\n${table(['publication', 'rows/s', 'CPU µs/row', 'peak RSS MB'], lines)}`)
 }
@@ -178,6 +181,8 @@ async function spread(servers: Servers): Promise<void> {
     'CPU µs/row',
     'peak RSS MB',
   ]
+  const peak = Math.max(first.rssMB, result.rssMB)
+  judge('scale, rows of 12,000 partitions at random: peak MB', peak, { atMost: 150, digits: 0 })
   const lines = [
     line('the first start: the first row of each', tables, first),
     line('after that: rows at random', rows, result),

@@ -1,6 +1,7 @@
 /** `npm run bench -- soak [minutes]`: at full rate, for long: whether memory grows. */
 import { connected, type Servers } from './contest.js'
 import { type Cells, conditions, publish, table } from './report.js'
+import { judge } from './targets.js'
 import { caughtUp, startRunning } from './running.js'
 
 const EVERY_MS = 5000
@@ -27,11 +28,16 @@ export async function soak(servers: Servers, only: string): Promise<void> {
   // What evert has not published is not counted as if it had.
   await caughtUp(running)
   const seconds = (performance.now() - startedMs) / 1000
+  const grows = slope(samples.filter(({ minute }) => minute > minutes * WARM))
+  const most = Math.max(...samples.map(({ mb }) => mb))
+  judge('soak: most MB', most, { atMost: 100, digits: 0 })
+  judge('soak: slope MB/minute', grows, { atMost: 0.1 })
   const cells: Cells = [
     minutes,
     Math.round(written / seconds).toLocaleString('en'),
-    ...[Math.min, Math.max].map((of) => Math.round(of(...samples.map(({ mb }) => mb)))),
-    slope(samples.filter(({ minute }) => minute > minutes * WARM)).toFixed(2),
+    Math.round(Math.min(...samples.map(({ mb }) => mb))),
+    Math.round(most),
+    grows.toFixed(2),
     Math.round(evert.peakMB()),
   ]
   await evert.stop()

@@ -3,6 +3,7 @@ import type pg from 'pg'
 import { type RunningCli, startCli } from '../test/support/cli.js'
 import { connected, makeDatabase, median, openLog, over, REPEATS, type Servers } from './contest.js'
 import { type Cells, conditions, publish, table } from './report.js'
+import { judge } from './targets.js'
 
 const LOOK_MS = 2
 
@@ -15,6 +16,7 @@ export async function start(servers: Servers): Promise<void> {
     ['TLS', over(plain, { tls: true })],
   ] as const) {
     const took = await starts(servers, `bench_start_${connection.toLowerCase()}`, { url, client })
+    judge(`start, ${connection}: s`, median(took) / 1000, { atMost: 1 })
     rows.push([connection, ...[median(took), Math.min(...took), Math.max(...took)].map((ms) => Math.round(ms))])
   }
   await client.end()

@@ -45,5 +45,9 @@ async function send(lsn) {
 }
 
 // What is left when nothing more comes.
-setInterval(() => void (characters > 0 && characters < BATCH && send('0/0')), 1000)
+let seen = 0
+setInterval(() => {
+  if (characters > 0 && characters === seen) void send('0/0')
+  seen = characters
+}, 100)
 await service.subscribe(new PgoutputPlugin({ protoVersion: 1, publicationNames: ['bench'] }), slot)

@@ -1,6 +1,7 @@
 /** Contenders as processes: what they print, and what they take. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { Kafka, logLevel } from 'kafkajs'
 import type { Result, Work } from '../contest.js'
 import { statusMB } from '../listening.js'
@@ -13,19 +14,33 @@ export async function output(child: ChildProcess): Promise<string> {
   return text
 }
 
+/**
+ * A program of Postgres' clients. What Debian has in the path is a script that looks for the one to run, for longer than some of them take:
+ * the program itself is, of each version, in a folder beside the server's.
+ */
+export function postgresClient(name: string): string {
+  const versions = '/usr/lib/postgresql'
+  if (!existsSync(versions)) return name
+  const found = readdirSync(versions)
+    .toSorted((a, b) => Number(b) - Number(a))
+    .map((version) => join(versions, version, 'bin', name))
+    .find((path) => existsSync(path))
+  return found ?? name
+}
+
 /** A command that ends by itself, timed by the shell. */
-export async function runTimed(command: string): Promise<Result> {
-  const child = spawn('bash', ['-c', `TIMEFORMAT='%R %U %S'; time ${command} > /dev/null`], {
+export async function runTimed(command: string): Promise<Result & { readonly printed: string }> {
+  const child = spawn('bash', ['-c', `TIMEFORMAT='%R %U %S'; time ${command}`], {
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let said = ''
   child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()))
-  await output(child)
+  const printed = await output(child)
   const [seconds = 0, user = 0, system = 0] = (said.trim().split('\n').at(-1) ?? '').split(' ').map(Number)
-  return { seconds, cpuUs: (user + system) * 1e6, rssMB: 0 }
+  return { seconds, cpuUs: (user + system) * 1e6, rssMB: 0, printed }
 }
 
-const LOOK_MS = 20
+const LOOK_MS = 100
 /** A worker whose connector has failed goes on living. */
 const STUCK_MS = 300_000
 const TICK_US = 1e6 / Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }))
@@ -35,7 +50,7 @@ const TICK_US = 1e6 / Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'u
  * neither do the records that were there when the first was seen.
  */
 export async function runWatched(child: ChildProcess, { workload, kafka, slot }: Work): Promise<Result> {
-  const admin = new Kafka({ brokers: [kafka], logLevel: logLevel.NOTHING }).admin()
+  const admin = new Kafka({ brokers: [kafka], logLevel: logLevel.NOTHING }).admin({ retry: { retries: 0 } })
   await admin.connect()
   const records = async (): Promise<number> => {
     let sum = 0
@@ -57,14 +72,17 @@ export async function runWatched(child: ChildProcess, { workload, kafka, slot }:
       await new Promise((resolve) => setTimeout(resolve, LOOK_MS))
     }
   }
-  const first = await until(1)
   const { changes, records: all = changes } = workload
-  const last = await until(all)
-  if (last.records === first.records) throw new Error(`${slot}: over before it was seen to begin; raise BENCH_SCALE`)
-  const share = all / (last.records - first.records)
-  const rssMB = statusMB(child.pid, 'VmHWM')
-  child.kill('SIGKILL')
-  await admin.disconnect()
+  const watched = async () => {
+    const first = await until(1)
+    const last = await until(all)
+    if (last.records === first.records) throw new Error(`${slot}: over before it was seen to begin; raise BENCH_SCALE`)
+    return { first, last, share: all / (last.records - first.records), rssMB: statusMB(child.pid, 'VmHWM') }
+  }
+  const { first, last, share, rssMB } = await watched().finally(async () => {
+    child.kill('SIGKILL')
+    await admin.disconnect()
+  })
   return { seconds: (share * (last.atMs - first.atMs)) / 1000, cpuUs: share * (last.cpuUs - first.cpuUs), rssMB }
 }
 

@@ -1,0 +1,53 @@
+/** Targets: what evert is to reach, and whether it did in this run. */
+import { median, type Contender, type Results } from './contest.js'
+import { type Cells, conditions, publish, table } from './report.js'
+
+/** One of a contest: a multiple of the speed of another, or CPU. */
+export interface ContestTarget {
+  readonly who: Contender
+  readonly of?: Contender
+  readonly atLeast?: number
+  /** µs a row. */
+  readonly cpuAtMost?: number
+}
+
+const lines: Cells[] = []
+let missed = 0
+
+export function judge(
+  line: string,
+  value: number,
+  { atLeast = -Infinity, atMost = Infinity, digits = 2 }: { atLeast?: number; atMost?: number; digits?: number },
+): void {
+  const reached = value >= atLeast && value <= atMost
+  if (!reached) missed++
+  const wanted = atMost === Infinity ? `≥ ${atLeast}` : `≤ ${atMost}`
+  lines.push([line, wanted, value.toFixed(digits), reached ? 'yes' : '**no**'])
+}
+
+export function judgeContest(
+  workload: string,
+  rows: number,
+  results: Results,
+  targets: readonly ContestTarget[],
+): void {
+  for (const { who, of, atLeast = 0, cpuAtMost } of targets) {
+    const runs = results.get(who) ?? []
+    if (of !== undefined) {
+      const others = results.get(of) ?? []
+      const times = median(runs.map(({ seconds }, run) => (others[run]?.seconds ?? 0) / seconds))
+      judge(`${workload}: ${who.name}, of the speed of ${of.name}`, times, { atLeast })
+    }
+    if (cpuAtMost === undefined) continue
+    const cpu = median(runs.map(({ cpuUs }) => cpuUs / rows))
+    judge(`${workload}: ${who.name}, CPU µs/row`, cpu, { atMost: cpuAtMost })
+  }
+}
+
+/** Of the benchmarks that ran; written into README.md where they were all. */
+export async function publishTargets(only: string): Promise<void> {
+  if (lines.length === 0) return
+  const count = `${lines.length - missed} of ${lines.length} are reached.`
+  const text = `${conditions(null)} ${count}\n\n${table(['what', 'wanted', 'this run', 'reached'], lines)}`
+  await publish('targets', text, { only })
+}
