@@ -134,7 +134,7 @@ export const OPTIONS = [
     default: 'evert',
     help: 'what stands around the rows of an event',
     prose:
-      "debezium is read unchanged by what was set up for Debezium's JSON without schemas, and is over half as large again; plain is the row alone, with a delete as a tombstone and everything else in headers; cloudevents is CNCF's structured JSON. See docs/events.md.",
+      "debezium is read unchanged by what was set up for Debezium's JSON without schemas, and is half to twice as large again; plain is the row alone, with a delete as a tombstone and everything else in headers; cloudevents is CNCF's structured JSON. See docs/events.md.",
   },
   {
     name: 'json-values',
@@ -183,7 +183,7 @@ export const OPTIONS = [
     default: 'stop',
     help: 'what becomes of an event that is larger than its topic takes (max.message.bytes)',
     prose:
-      'stop ends evert with an error, and nothing is lost; skip leaves the change out of the log, and says so with its position; omit leaves its largest values out of the event and names them in "omitted". Sizes are those before compression.',
+      'stop ends evert with an error, and nothing is lost; skip leaves the change out of the log, and says so with its position (the tombstone of a delete is written all the same); omit leaves its largest values out of the event and names them in "omitted", old ones before new ones. Sizes are those before compression.',
   },
   {
     name: 'skip-origins',

@@ -287,6 +287,18 @@ describe('a private bootstrap', () => {
     expect(await database.query('select 1 from pg_replication_slots where database = current_database()')).toEqual([])
   })
 
+  it('is one event a line, also where json has lines of its own', async () => {
+    database = await freshDatabase()
+    await database.query(`
+      create table item (id int primary key, doc json);
+      insert into item values (1, E'{\n  "a": "x\\\\ny",\r\n  "b": [1,\n2]\n}');
+      create publication "${database.name}" for table item`)
+    const nested = ['--format', 'plain', '--json-values', 'nested']
+    const { stdout } = await runCli(['snapshot', '--source', database.url, '--into', '-', ...nested])
+    const lines = stdout.trim().split('\n')
+    expect(lines.map((line) => JSON.parse(line))).toEqual([{ id: 1, doc: { a: 'x\ny', b: [1, 2] } }])
+  })
+
   it('that is stopped under way exits 1, and leaves no file that looks complete', async () => {
     database = await freshDatabase()
     await database.query(`

@@ -237,6 +237,27 @@ it('plain: the row itself, a delete is a tombstone, the rest is in headers', asy
   ])
 })
 
+it('plain: a change that is written again, because a composite type was altered, takes no second ordinal', async () => {
+  const setup = `create type pair as (a int, b text); create table item (id int primary key, p pair)`
+  const records = await recordsIn('plain', setup, [
+    `insert into item values (1, '(1,x)')`,
+    `alter type pair add attribute c int`,
+    `insert into item values (2, '(2,y,3)'), (3, '(3,z,)')`,
+  ])
+  const ordinals = records.map(({ headers }) =>
+    headers
+      .find(({ key }) => key === 'evert.position')!
+      .value.toString()
+      .slice(17),
+  )
+  expect(ordinals).toEqual(['00000000', '00000000', '00000001'])
+  expect(records.map(({ value }) => JSON.parse(String(value)).p)).toEqual([
+    { a: 1, b: 'x' },
+    { a: 2, b: 'y', c: 3 },
+    { a: 3, b: 'z', c: null },
+  ])
+})
+
 it('cloudevents: version 1.0 in structured JSON', async () => {
   const records = (await recordsIn('cloudevents')).map(shown)
   const [row, , update] = records

@@ -96,7 +96,7 @@ describeKafka('an event that is too large for its topic', () => {
     expect(shown).toEqual([
       ['c', null, { id: 1, small: 'a', large: null }, ['large', 'larger']],
       ['c', null, { id: 2, small: 'b', large: 900_000 }, ['larger']],
-      ['u', ['id', 'small'], { id: 2, small: 'c', large: null }, ['large', 'larger']],
+      ['u', ['id', 'small'], { id: 2, small: 'c', large: 900_000 }, ['large', 'larger']],
       ['c', null, { id: 3, small: 'd', large: 4, larger: null }, undefined],
     ])
   })

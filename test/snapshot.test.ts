@@ -140,6 +140,53 @@ describe('a first snapshot', () => {
     await database.drop()
   })
 
+  it('begins again where a composite type is altered while its rows are read, for only tables are locked', async () => {
+    const database = await freshDatabase()
+    await database.query(`create type pair as (a int, b text);
+      create table item (id int primary key, n int, p pair, pad text); alter table item alter pad set storage external;
+      insert into item select g, 0, row(g, 'b')::pair, repeat('x', 2500) from generate_series(1, 30000) g`)
+    let attempts = 0
+    const openLogAndAlter = async (): Promise<Log> => {
+      const log = await openLog()
+      const openWriter = log.openWriter.bind(log)
+      log.openWriter = async (options) => {
+        const writer = await openWriter(options)
+        const append = writer.append.bind(writer)
+        let altered = attempts++ > 0
+        writer.append = async (filled, progress) => {
+          if (filled.records > 100 && !altered) {
+            altered = true
+            await database.query('alter type pair add attribute c int')
+          }
+          await append(filled, progress)
+        }
+        return writer
+      }
+      return log
+    }
+    const pipeline = startPipeline(database, {
+      openLog: openLogAndAlter,
+      limits: { bytes: 1 << 20, ageMs: 0 },
+      readers: 1,
+    })
+    // The stream up to the second snapshot comes first.
+    await pipeline.caughtUp()
+    await pipeline.caughtUp()
+    await database.query(`insert into item values (0, 0, row(1, 'b', 2)::pair, null)`)
+    await pipeline.caughtUp()
+    expect(await pipeline.stop()).toBeUndefined()
+    expect(attempts).toBe(2)
+    const log = await openLog()
+    const rows = (await readAll(log, `${database.name}.public.item`)).map(
+      ({ value }) => JSON.parse(String(value)).after,
+    )
+    await log.close()
+    const whole = rows.filter(({ p }) => 'c' in p)
+    expect(new Set(whole.map(({ id }) => id)).size).toBe(30_001)
+    expect(whole.find(({ id }) => id === 7).p).toEqual({ a: 7, b: 'b', c: null })
+    await database.drop()
+  })
+
   it('has the tables that are there when it is taken, not those that were there when evert started', async () => {
     const database = await freshDatabase()
     await database.query('create table item (id int primary key, n int); insert into item values (1, 0)')

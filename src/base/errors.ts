@@ -39,7 +39,7 @@ export const ERRORS = {
   WAL_LEVEL: failed('the server does not run with wal_level=logical'),
   REPLICATION_PERMISSION: failed('the user may not start replication'),
   SLOT_FOREIGN: failed('a slot of that name exists, with another plugin or in another database'),
-  SNAPSHOT_OVERTAKEN: unavailable('a table was altered while its snapshot began'),
+  SNAPSHOT_OVERTAKEN: unavailable('a table or a type was altered while its snapshot was taken'),
   SLOT_ACTIVE: unavailable('the slot is in use by another process'),
   SLOTS_EXHAUSTED: failed('the server has no free replication slot or walsender'),
   PUBLICATION_MISSING: failed('the publication does not exist'),

@@ -35,7 +35,7 @@ export interface TransactionFacts {
   readonly xid: number | null
   readonly origin: Origin | null
   readonly snapshot: boolean
-  /** End of the transaction before it in the stream, or null. */
+  /** Commit LSN of the transaction before it in the stream, of the first one the LSN that the stream began at; or null. */
   readonly lastLsn: Lsn | null
 }
 

@@ -76,6 +76,8 @@ export function writeQuoted(from: Buffer, start: number, end: number, out: Buffe
  * JSON.stringify, encode) cost 10 times that, and a look at each byte 5 times.
  */
 export function writeString(from: Buffer, start: number, end: number, out: Buffer, at: number): number {
+  const large = from.length > KEPT_BYTES
+  if (large) read(from)
   out[at++] = QUOTE
   for (let run = start; ;) {
     const stop = firstEscape(from, run, end)
@@ -85,16 +87,16 @@ export function writeString(from: Buffer, start: number, end: number, out: Buffe
     run = stop + 1
   }
   out[at++] = QUOTE
+  if (large) read(NOTHING)
   return at
 }
 
-/** The first byte that does not stand for itself, or the end: four bytes are looked at together. */
+/** The first byte that does not stand for itself, or the end: four bytes are looked at together. Of a large buffer, which is read already. */
 function firstEscape(from: Buffer, start: number, end: number): number {
   let at = start
-  if (end - start >= WORDS_FROM) {
-    const view = readFrom(from) ? words : new DataView(from.buffer, from.byteOffset, from.length)
+  if (end - start >= WORDS_FROM && readFrom(from)) {
     for (; at + 4 <= end; at += 4) {
-      const word = view.getInt32(at, true)
+      const word = words.getInt32(at, true)
       // A byte below 0x20, or one that is zero where the quote or the backslash is taken off, borrows from its highest bit.
       const quote = word ^ 0x22222222
       const backslash = word ^ 0x5c5c5c5c
@@ -109,20 +111,25 @@ function firstEscape(from: Buffer, start: number, end: number): number {
   return at
 }
 
-/** Rows come one after the other out of the same buffer: what reads it is kept. Of a large one it is not, which it would hold on to. */
+/** Rows come one after the other out of the same buffer: what reads it is kept. Of a large one it is for one string, for it would hold on to it. */
 const KEPT_BYTES = 2 * 1024 * 1024
-let source: Buffer | null = null
-let memory: ArrayBufferLike = new ArrayBuffer(0)
+const NOTHING = Buffer.alloc(0)
+let source: Buffer = NOTHING
+let memory: ArrayBufferLike = NOTHING.buffer
 let words: DataView = new DataView(memory)
 
-/** Has `memory` and `words` be those of a buffer; false where it is a large one. */
+/** Has `memory` and `words` be those of a buffer; false where it is a large one that is not read already. */
 function readFrom(bytes: Buffer): boolean {
   if (bytes === source) return true
   if (bytes.length > KEPT_BYTES) return false
+  read(bytes)
+  return true
+}
+
+function read(bytes: Buffer): void {
   source = bytes
   memory = bytes.buffer
   words = new DataView(memory, bytes.byteOffset, bytes.length)
-  return true
 }
 
 function writeEscape(byte: number, out: Buffer, at: number): number {
@@ -142,9 +149,12 @@ function writeEscape(byte: number, out: Buffer, at: number): number {
 
 /** How many bytes writeString makes of a range, quotes included. Asked only for long values, to size the buffer exactly. */
 export function stringLength(from: Buffer, start: number, end: number): number {
+  const large = from.length > KEPT_BYTES
+  if (large) read(from)
   let length = end - start + 2
   for (let i = firstEscape(from, start, end); i < end; i = firstEscape(from, i + 1, end))
     length += ESCAPE[from[i]!] === 1 ? 5 : 1
+  if (large) read(NOTHING)
   return length
 }
 

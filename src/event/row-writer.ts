@@ -56,21 +56,22 @@ export class RowWriter {
     return at
   }
 
-  /** Names what the rows do not have: what Postgres did not send, and what was left out. */
-  writeAbsent(table: CompiledTable, row: Tuple, out: Buffer, at: number): number {
+  /** Names what the rows do not have: what Postgres did not send, and what was left out of one of them. */
+  writeAbsent(table: CompiledTable, row: Tuple, old: Tuple | null, out: Buffer, at: number): number {
     for (let i = 0; i < table.columns.length; i++) {
       const state = row.state[i]
-      if (state === TEXT || state === NULL) continue
-      at = this.#writeNames(table, row, UNCHANGED, UNCHANGED_LIST, out, at)
-      return this.#writeNames(table, row, OMITTED, OMITTED_LIST, out, at)
+      if ((state === TEXT || state === NULL) && old?.state[i] !== OMITTED) continue
+      at = this.#writeNames(table, UNCHANGED_LIST, (column) => row.state[column] === UNCHANGED, out, at)
+      const isOmitted = (column: number): boolean => row.state[column] === OMITTED || old?.state[column] === OMITTED
+      return this.#writeNames(table, OMITTED_LIST, isOmitted, out, at)
     }
     return at
   }
 
-  #writeNames(table: CompiledTable, row: Tuple, state: number, label: Buffer, out: Buffer, at: number): number {
+  #writeNames(table: CompiledTable, label: Buffer, isOne: (i: number) => boolean, out: Buffer, at: number): number {
     let separator = 0x5b // [
     for (let i = 0; i < table.columns.length; i++) {
-      if (row.state[i] !== state) continue
+      if (!isOne(i)) continue
       if (separator !== COMMA) at = writeConstant(label, out, at)
       out[at++] = separator
       separator = COMMA

@@ -15,36 +15,45 @@ export function columnsIn(state: number, table: CompiledTable, row: Tuple): read
   return names.length === 0 ? null : names
 }
 
-/** Leaves out the largest value that is not of the key, from both rows; false where there is none left. */
-export function omitLargest(table: CompiledTable, row: Tuple, old: Tuple | null): boolean {
-  const rows = old === null ? [row] : [row, old]
-  let largest = -1
-  let largestBytes = 0
-  for (let i = 0; i < table.columns.length; i++) {
-    if (table.columns[i]!.key) continue
-    const bytes = Math.max(...rows.map(({ state, start, end }) => (state[i] === TEXT ? end[i]! - start[i]! : 0)))
-    if (bytes > largestBytes) [largest, largestBytes] = [i, bytes]
+/** A record batch counts its bytes with 31 bits. */
+export const EVENT_BYTES = 2 ** 31 - 65_536
+
+/**
+ * Leaves out the largest value that is not of the key, because the event is so many bytes too large: of the old row, where its values make up
+ * for that, for the new one is what counts. False where there is none left.
+ */
+export function omitLargest(table: CompiledTable, row: Tuple, old: Tuple | null, excess: number): boolean {
+  const lengthOf = ({ state, start, end }: Tuple, i: number): number =>
+    state[i] === TEXT && table.columns[i]!.key === false ? end[i]! - start[i]! : 0
+  const all = table.columns.map((_, i) => i)
+  const ofOld = old === null ? 0 : all.reduce((sum, i) => sum + lengthOf(old, i), 0)
+  const from = old !== null && ofOld >= excess ? old : row
+  const largest = all.reduce((most, i) => (lengthOf(from, i) > lengthOf(from, most) ? i : most), 0)
+  if (lengthOf(from, largest) > 0) {
+    from.state[largest] = OMITTED
+    return true
   }
-  if (largest === -1) return false
-  for (const { state } of rows) state[largest] = OMITTED
-  return true
+  // Nothing is left of the new row: what there is of the old one goes, too.
+  return from === row && ofOld > 0 ? omitLargest(table, old!, null, excess) : false
 }
 
 /** An upper bound of what the rows of an event take. With `omit`, without texts that no record of the table's topic can hold. */
 export function rowsBytes(table: CompiledTable, row: Tuple, old: Tuple | null, omit: boolean): number {
   const bytes = tupleBytes(table, row) + (old === null ? 0 : tupleBytes(table, old))
   if (bytes <= table.maxRecordBytes || !omit) return bytes
-  omitTexts(table, row, old)
-  return rowsBytes(table, row, old, false)
+  omitTexts(table, row)
+  if (old !== null) omitTexts(table, old)
+  for (;;) {
+    const left = rowsBytes(table, row, old, false)
+    // What may take more than can be reckoned with at all is larger than any topic takes.
+    if (left <= EVENT_BYTES || !omitLargest(table, row, old, left - EVENT_BYTES)) return left
+  }
 }
 
 /** Before any is written for nothing: a text is as long as it is reckoned, while values of other kinds may turn out shorter. */
-function omitTexts(table: CompiledTable, row: Tuple, old: Tuple | null): void {
-  const rows = old === null ? [row] : [row, old]
+function omitTexts(table: CompiledTable, row: Tuple): void {
   for (const [i, { key, type }] of table.columns.entries()) {
-    if (key || type.kind !== KIND.text) continue
-    const largest = Math.max(...rows.map((one) => bytesOf(type, one, i)))
-    if (largest > table.maxRecordBytes) for (const { state } of rows) state[i] = OMITTED
+    if (!key && type.kind === KIND.text && bytesOf(type, row, i) > table.maxRecordBytes) row.state[i] = OMITTED
   }
 }
 

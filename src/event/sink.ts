@@ -7,7 +7,8 @@ export interface RecordHeader {
 }
 
 /**
- * One encoded record, as byte ranges of a buffer that the encoder reuses: a sink copies what it keeps before it returns.
+ * One encoded record, as byte ranges of a buffer that the encoder reuses: a sink copies what it keeps before it returns (of a
+ * record that is open the headers are read when it is closed).
  * The object itself is reused from record to record too, which is what keeps the hot path free of objects.
  */
 export interface EncodedRecord {

@@ -12,9 +12,9 @@ import { JSON_NULL, writeBytes, writeConstant } from './json.js'
 import type { Envelope, Operation, Origin } from './envelope.js'
 import { PlainHeaders } from './plain-headers.js'
 import type { Position } from './position.js'
-import { encodedRecord } from './record.js'
+import { encodedRecord, keyAndHeadersBytes } from './record.js'
 import type { Relation } from './relation.js'
-import { keyBytes, omitLargest, type OldTuple, rowsBytes, takeUnchanged, tupleBytes } from './row.js'
+import { EVENT_BYTES, keyBytes, omitLargest, type OldTuple, rowsBytes, takeUnchanged, tupleBytes } from './row.js'
 import { RowWriter } from './row-writer.js'
 import { schemaRecord } from './schema-record.js'
 import type { EncodedRecord, RecordHeader, RecordSink, Room, SinkTopic } from './sink.js'
@@ -27,10 +27,6 @@ const EMPTY_KEY = Buffer.from('{}')
 const NO_KEY = -1
 /** The scratch buffer for keys and messages: grows for a large one, and is given back after it. */
 const SCRATCH_BYTES = 256 * 1024
-
-/** A record batch counts its bytes with 31 bits. */
-const EVENT_BYTES = 2 ** 31 - 65_536
-
 /** A multiple of three, so that parts can be joined. */
 const BASE64_PART_BYTES = 3 * 1024 * 1024
 
@@ -78,9 +74,13 @@ export class Transcoder {
     }
   }
 
-  /** Ordinal of the next change: how many changes this transaction has published. */
+  /** Ordinal of the next change: how many changes this transaction has published. It is set back for one of which nothing was appended. */
   get ordinal(): number {
     return this.#stamp.ordinal
+  }
+
+  set ordinal(ordinal: number) {
+    this.#stamp.ordinal = ordinal
   }
 
   begin(transaction: TransactionStart): void {
@@ -206,7 +206,7 @@ export class Transcoder {
     let at = heads === null ? room.start : writeConstant(heads[operation].withoutBefore, out, room.start)
     at = this.#rows.writeRow(table, row, out, at)
     if (heads !== null) {
-      at = this.#rows.writeAbsent(table, row, out, at)
+      at = this.#rows.writeAbsent(table, row, null, out, at)
       at = this.#writeSource(table.source, high, low, out, at)
     }
     if (!this.#close(table, room.start, at, row, null)) this.#write(table, operation, high, low, row, keyHeader)
@@ -225,7 +225,7 @@ export class Transcoder {
     at = this.#writeOld(table, old, kind, out, at)
     at = writeConstant(heads.u.between, out, at)
     at = this.#rows.writeRow(table, row, out, at)
-    at = this.#rows.writeAbsent(table, row, out, at)
+    at = this.#rows.writeAbsent(table, row, old, out, at)
     at = this.#writeSource(table.source, high, low, out, at)
     if (!this.#close(table, room.start, at, row, old)) this.#writeUpdate(table, high, low, row, old, kind)
   }
@@ -251,7 +251,7 @@ export class Transcoder {
     at = this.#writeOld(table, old, kind, out, at)
     at = writeConstant(heads.d.between, out, at)
     at = writeBytes(JSON_NULL, 0, 4, out, at)
-    if (kind === 'full') at = this.#rows.writeAbsent(table, old, out, at)
+    if (kind === 'full') at = this.#rows.writeAbsent(table, old, null, out, at)
     at = this.#writeSource(table.source, high, low, out, at)
     if (!this.#close(table, room.start, at, old, null)) this.#writeDelete(table, high, low, old, kind, keyHeader)
     else this.#tombstone(table)
@@ -317,12 +317,12 @@ export class Transcoder {
    */
   #close(table: CompiledTable, start: number, end: number, row: Tuple, old: Tuple | null): boolean {
     assert(end - start <= this.#reserved, 'an event is larger than was reckoned')
-    const bytes = end - start + this.#record.keyEnd - this.#record.keyStart
+    const bytes = end - start + keyAndHeadersBytes(this.#record)
     if (bytes <= table.maxRecordBytes) {
       this.#sink.close(end)
       return true
     }
-    if (!this.#largeValues.omit || !omitLargest(table, row, old)) {
+    if (!this.#largeValues.omit || !omitLargest(table, row, old, bytes - table.maxRecordBytes)) {
       const position = { commitLsn: this.#stamp.commitLsn, ordinal: this.#stamp.ordinal - 1 }
       this.#largeValues.onSkip({ table: table.relation, bytes, position })
       return true

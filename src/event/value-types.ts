@@ -82,6 +82,8 @@ export function valueType(oid: number, options: CompileValues, types: TypeDescri
 }
 
 function arrayOf(oid: number, element: ValueType, delimiter: number): ValueType {
+  // An element of several fields has so many separators, with the one before it, and each pays its part.
+  const shares = element.kind === KIND.composite && !element.prefixes ? Math.max(1, element.attributes.length) : 1
   return {
     kind: KIND.array,
     element,
@@ -90,7 +92,7 @@ function arrayOf(oid: number, element: ValueType, delimiter: number): ValueType 
     prefixes: false,
     oid,
     constantBytes: 2 + element.constantBytes,
-    separatorBytes: Math.max(1 + element.constantBytes, element.separatorBytes),
+    separatorBytes: Math.max(Math.ceil((1 + element.constantBytes) / shares), element.separatorBytes),
   }
 }
 

@@ -131,8 +131,9 @@ export class BatchSink implements RecordSink {
     this.#batches = []
     this.#bytes = 0
     this.#records = 0
-    // Or a huge batch would be held until the next record comes.
+    // Or a huge batch would be held until the next record comes, also one that was begun for a record which was then forgotten.
     this.#room.bytes = NO_BYTES
+    this.#forget()
     return filled
   }
 
@@ -147,8 +148,7 @@ export class BatchSink implements RecordSink {
   }
 
   #openIn(topic: OpenTopic, partition: number, record: EncodedRecord, valueBytes: number): number {
-    // Of a batch that was begun for a record which was then forgotten.
-    if (this.#builder !== null && this.#isNew) this.#builder.release()
+    this.#forget()
     this.#topic = topic
     this.#partition = partition
     const filling = topic.filling[partition] ?? null
@@ -157,12 +157,19 @@ export class BatchSink implements RecordSink {
     let at = filling === null ? -1 : filling.open(record, valueBytes)
     if (at < 0) {
       // Where one batch was filled, the next one will be too: it starts at its full size.
-      const startBytes = filling === null ? 0 : this.#maxBatchBytes
-      this.#builder = new BatchBuilder({ pool: this.#pool, maxBytes: this.#maxBatchBytes, startBytes })
+      const maxBytes = Math.min(this.#maxBatchBytes, topic.maxRecordBytes)
+      const startBytes = filling === null ? 0 : maxBytes
+      this.#builder = new BatchBuilder({ pool: this.#pool, maxBytes, startBytes })
       this.#isNew = true
       at = this.#builder.open(record, valueBytes)
     }
     return at
+  }
+
+  /** What is open, and was not closed. */
+  #forget(): void {
+    if (this.#builder !== null && this.#isNew) this.#builder.release()
+    this.#builder = null
   }
 
   #add(builder: BatchBuilder): void {

@@ -8,6 +8,7 @@ import type { FilledRecords, LogWriter } from './log.js'
 
 const START_BYTES = 256 * 1024
 const NEWLINE = 0x0a
+const SPACE = 0x20
 
 class FilledLines implements FilledRecords {
   readonly lines: Buffer
@@ -37,7 +38,10 @@ export function lineWriter(stream: Writable, { marks }: { readonly marks: boolea
       buffer = larger
     }
     record.bytes.copy(buffer, bytes, record.valueStart, record.valueEnd)
-    bytes += length
+    const end = bytes + length
+    // In JSON as a column of type json keeps it one may stand between two tokens, and nowhere else.
+    for (let at = bytes; (at = buffer.subarray(0, end).indexOf(NEWLINE, at)) >= 0;) buffer[at] = SPACE
+    bytes = end
     buffer[bytes++] = NEWLINE
     records++
   }

@@ -29,7 +29,7 @@ export interface LogWriter {
    * Retriable broker errors are retried inside. Errors: LOG_FENCED, LOG_UNAVAILABLE, RECORD_TOO_LARGE, LOG_DISK_FULL, …
    */
   append(records: FilledRecords, progress: Progress | null): Promise<void>
-  /** Resolves when the next append may be made, which can be before the last one has committed. Errors: those of the last append. */
+  /** Resolves when the next append may be made, which can be before the last one has committed. Errors, if any, are those of the last append, which tells them in any case. */
   ready(): Promise<void>
   /** Aborts an open log transaction and gives everything back. Safe to call twice, and after an error. */
   close(): Promise<void>

@@ -196,10 +196,11 @@ export class Changes implements PgoutputHandler {
   insert(oid: number, lsnHigh: number, lsnLow: number, row: Tuple): void {
     const table = this.#tableOf(oid, row)
     if (table === null) return
+    const { ordinal } = this.#transcoder
     try {
       this.#transcoder.insert(table, lsnHigh, lsnLow, row)
     } catch (error) {
-      this.#again(error, table, [row], (renewed) => this.#transcoder.insert(renewed, lsnHigh, lsnLow, row))
+      this.#again(error, { table, ordinal }, [row], (renewed) => this.#transcoder.insert(renewed, lsnHigh, lsnLow, row))
     }
   }
 
@@ -207,21 +208,27 @@ export class Changes implements PgoutputHandler {
     const table = this.#tableOf(oid, row)
     if (table === null) return
     if (old !== null) this.#requireColumns(table, old)
+    const { ordinal } = this.#transcoder
     try {
       this.#transcoder.update(table, lsnHigh, lsnLow, row, old, kind)
     } catch (error) {
       const tuples = old === null ? [row] : [row, old]
-      this.#again(error, table, tuples, (renewed) => this.#transcoder.update(renewed, lsnHigh, lsnLow, row, old, kind))
+      this.#again(error, { table, ordinal }, tuples, (renewed) =>
+        this.#transcoder.update(renewed, lsnHigh, lsnLow, row, old, kind),
+      )
     }
   }
 
   delete(oid: number, lsnHigh: number, lsnLow: number, old: Tuple, kind: OldTuple): void {
     const table = this.#tableOf(oid, old)
     if (table === null) return
+    const { ordinal } = this.#transcoder
     try {
       this.#transcoder.delete(table, lsnHigh, lsnLow, old, kind)
     } catch (error) {
-      this.#again(error, table, [old], (renewed) => this.#transcoder.delete(renewed, lsnHigh, lsnLow, old, kind))
+      this.#again(error, { table, ordinal }, [old], (renewed) =>
+        this.#transcoder.delete(renewed, lsnHigh, lsnLow, old, kind),
+      )
     }
   }
 
@@ -231,7 +238,7 @@ export class Changes implements PgoutputHandler {
    */
   #again(
     error: unknown,
-    table: CompiledTable,
+    { table, ordinal }: { readonly table: CompiledTable; readonly ordinal: number },
     tuples: readonly Tuple[],
     write: (renewed: CompiledTable) => void,
   ): void {
@@ -239,7 +246,11 @@ export class Changes implements PgoutputHandler {
     const bytes = Buffer.from(tuples[0]!.bytes) // the framer's own may be moved while the stream waits
     for (const tuple of tuples) tuple.bytes = bytes
     this.#lastOid = -1
-    this.#options.waitFor(this.#writeRenewed(table.relation, write))
+    const anew = (renewed: CompiledTable): void => {
+      this.#transcoder.ordinal = ordinal
+      write(renewed)
+    }
+    this.#options.waitFor(this.#writeRenewed(table.relation, anew))
   }
 
   /**

@@ -190,6 +190,7 @@ export class ReplicationStream {
         this.#ended = { resolve: done, reject: done }
         this.#socket.write(COPY_DONE_MESSAGE)
         this.#socket.release()
+        this.#socket.resume()
       })
       this.#socket.write(TERMINATE_MESSAGE)
     }

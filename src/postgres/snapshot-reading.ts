@@ -1,7 +1,9 @@
 /** The readers of a snapshot at work: they share its units and the sink, and rest while that is full. */
+import { EvertError } from '../base/errors.js'
 import type { Lsn } from '../event/lsn.js'
 import type { CompiledTable } from '../event/table.js'
 import type { Transcoder } from '../event/transcoder.js'
+import { TypeAltered, ValueMalformed } from '../event/value-types.js'
 import { type PublishedTable, qualifiedName } from './catalog.js'
 import type { CopyRows } from './copy-rows.js'
 import type { SnapshotUnit } from './snapshot-units.js'
@@ -117,7 +119,11 @@ export class Reading {
       table: qualifiedName(table.relation),
       onRow: (row: Parameters<Transcoder['snapshotRow']>[3]): void => {
         open.rows++
-        transcoder.snapshotRow(compiled, high, low, row)
+        try {
+          transcoder.snapshotRow(compiled, high, low, row)
+        } catch (error) {
+          throw unreadable(error, request.table)
+        }
       },
       full,
     }
@@ -133,15 +139,26 @@ export class Reading {
     this.#wake()
   }
 
-  /** One table after the other: the catalog is asked on one connection. */
+  /** One table after the other: the catalog is asked on one connection. Tables are locked, but no composite types: they are asked for again. */
   async #compiled(open: OpenTable): Promise<CompiledTable> {
     const opening = this.#opening.then(async () => {
-      open.compiled ??= await this.#options.tables.open(open.table.relation, RENEWED)
+      if (open.compiled === null || open.compiled.composite)
+        open.compiled = await this.#options.tables.open(open.table.relation, RENEWED)
       return open.compiled
     })
     this.#opening = opening.catch(() => undefined)
     return await opening
   }
+}
+
+/** What a row that cannot be written means: in a snapshot nobody can say what the type was that it was written with. */
+function unreadable(error: unknown, table: string): unknown {
+  if (error instanceof TypeAltered) {
+    const message = `a composite type of ${table} was altered while its rows were read`
+    return new EvertError('SNAPSHOT_OVERTAKEN', { message, cause: error })
+  }
+  if (!(error instanceof ValueMalformed)) return error
+  return new EvertError('PROTOCOL', { message: `a row of ${table} cannot be read: ${error.message}` })
 }
 
 /** High and low 32 bits. */

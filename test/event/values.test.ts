@@ -163,6 +163,24 @@ describe('a value', () => {
   })
 })
 
+it.each([1, 2, 20])(
+  'an array of rows of %i columns is reckoned at what is written, and at no many times of it',
+  (count) => {
+    const names = Array.from({ length: count }, (_, i) => `attribute_with_a_long_name_for_nothing_that_is_shorter_${i}`)
+    const attributes = names.map((name) => ({ name, typeOid: 25 }))
+    const types = { 1: { is: 'array', element: 2, delimiter: ',' }, 2: { is: 'composite', attributes, dropped: false } }
+    const compiled = valueType(1, DEFAULT_VALUES, types as Described['types'])
+    // The less there is of it, the more labels count.
+    const element = `"(${names.map(() => '').join(',')})"`
+    const from = Buffer.from(`{${Array<string>(1000).fill(element).join(',')}}`)
+    const out = Buffer.alloc(4_000_000)
+    const written = writeValue(compiled, from, 0, from.length, out, 0)
+    const reckoned = valueBytes(compiled, from, 0, from.length)
+    expect(reckoned).toBeGreaterThanOrEqual(written)
+    expect(reckoned).toBeLessThan(3 * written)
+  },
+)
+
 /** A value in its state: text, or without any. */
 type Cell = string | typeof NULL | typeof UNCHANGED | typeof OMITTED
 
@@ -224,7 +242,7 @@ describe('the bytes that are reckoned for a row', () => {
         const [after, before] = [tupleOf(row), tupleOf(old)]
         // What stands around the rows takes all of its own part.
         const constant = table.constantBytes - table.source.length - table.heads!.c.withoutBefore.length
-        const alone = writer.writeAbsent(table, after, OUT, writer.writeRow(table, after, OUT, 0))
+        const alone = writer.writeAbsent(table, after, before, OUT, writer.writeRow(table, after, OUT, 0))
         expect(alone).toBeLessThanOrEqual(tupleBytes(table, after) + constant)
         const both = writer.writeRow(table, before, OUT, alone)
         expect(both).toBeLessThanOrEqual(rowsBytes(table, after, before, false) + constant)

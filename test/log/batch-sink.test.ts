@@ -54,6 +54,24 @@ describe('the sink of record batches', () => {
     expect(await contents(filled)).toEqual({ 'a/0': values })
   })
 
+  it('fills no batch beyond what its topic takes, where that is known', async () => {
+    const sink = new BatchSink({ lookup: (request) => ({ ...lookup(request), maxRecordBytes: 1000 }) })
+    const topic = await sink.topic({ name: 'a', keyed: false })
+    for (let i = 0; i < 10; i++) sink.append(topic, encode(event(null, 'a'.repeat(400))))
+    expect(sink.cut().batches.map(({ builder }) => builder.count)).toEqual([2, 2, 2, 2, 2])
+  })
+
+  it('gives the buffer of a record that was forgotten back when it is cut', async () => {
+    const pool = new BufferPool()
+    const sink = new BatchSink({ lookup, pool })
+    const topic = await sink.topic({ name: 'a', keyed: false })
+    sink.open(topic, encode(event(null, null)), 900_000)
+    expect(sink.cut().batches).toEqual([])
+    expect(pool.keptBytes).toBeGreaterThanOrEqual(900_000)
+    sink.append(topic, encode(event(null, 'next')))
+    expect(await contents(sink.cut())).toEqual({ 'a/0': ['next'] })
+  })
+
   it('asks for a topic once, and once more when records without a key turn up', async () => {
     const asked: TopicRequest[] = []
     const sink = new BatchSink({

@@ -162,8 +162,8 @@ export function codeError(code: number, asked: Asked, cause?: unknown): EvertErr
     case CODE.recordListTooLarge:
       return make(
         'RECORD_TOO_LARGE',
-        `${asked.object}: an event is larger than the topic accepts`,
-        `kafka-configs --alter --entity-type topics --entity-name ${asked.topic ?? '…'} --add-config max.message.bytes=…; or --large-values omit`,
+        `${asked.object}: larger than the topic accepts`,
+        `kafka-configs --alter --entity-type topics --entity-name ${asked.topic ?? '…'} --add-config max.message.bytes=… (a batch may have 1 MB, and one event more); or --large-values omit, which asks for the limit`,
       )
     case CODE.invalidTopic:
       return make(

@@ -15,6 +15,16 @@ export interface StampedBatch {
 /** A broker remembers the last five batches of a producer in a partition: what is sent again behind more than that is not known again. */
 const BATCHES_IN_FLIGHT = 5
 
+/** A broker takes 100 MB by default (socket.request.max.bytes), and a request that is larger ends the connection without a word. */
+const REQUEST_BYTES = 32 * 1024 * 1024
+
+interface Request {
+  readonly turn: number
+  readonly broker: Broker
+  readonly entries: StampedBatch[]
+  bytes: number
+}
+
 interface ProduceRequests {
   readonly sent: readonly { readonly broker: Broker; readonly entries: readonly StampedBatch[] }[]
   /** Whose partition has no leader now. */
@@ -26,7 +36,8 @@ interface ProduceRequests {
 }
 
 /**
- * One request per leader holds at most one batch of a partition, so the n-th batch of each goes into the n-th request. Of a partition that
+ * A request holds at most one batch of a partition, so the n-th batch of each goes into the n-th request to its leader, or into further ones
+ * where that is full: the n-th of all go before those that follow them. Of a partition that
  * is not `known` to have taken anything, only the first goes.
  */
 export async function produceRequests(
@@ -34,7 +45,9 @@ export async function produceRequests(
   batches: readonly StampedBatch[],
   known: ReadonlySet<string>,
 ): Promise<ProduceRequests> {
-  const requests = new Map<string, { broker: Broker; entries: StampedBatch[] }>()
+  const requests: Request[] = []
+  /** That which is being filled, by turn and broker. */
+  const filling = new Map<string, Request>()
   const counts = new Map<string, number>()
   const homeless: StampedBatch[] = []
   const later: StampedBatch[] = []
@@ -61,11 +74,16 @@ export async function produceRequests(
     }
     counts.set(key, turn + 1)
     const place = `${turn}/${leader.id}`
-    const request = requests.get(place)
-    if (request === undefined) requests.set(place, { broker: leader.broker, entries: [batch] })
-    else request.entries.push(batch)
+    let request = filling.get(place)
+    if (request === undefined || request.bytes + batch.records.length > REQUEST_BYTES) {
+      request = { turn, broker: leader.broker, entries: [], bytes: 0 }
+      filling.set(place, request)
+      requests.push(request)
+    }
+    request.entries.push(batch)
+    request.bytes += batch.records.length
   }
-  return { sent: [...requests.values()], homeless, later, failure }
+  return { sent: requests.toSorted((a, b) => a.turn - b.turn), homeless, later, failure }
 }
 
 /** A round that has to be sent again because of a code that passes. */

@@ -1,4 +1,5 @@
 /** Topics: what evert creates, with the retention that its options ask for, and what it deletes. */
+import { EvertError } from '../../base/errors.js'
 import { ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from '@platformatic/kafka'
 import type { TopicRequest } from '../../event/sink.js'
 import type { Cluster } from './cluster.js'
@@ -114,9 +115,14 @@ async function isLed(cluster: Cluster, topic: string): Promise<boolean> {
   return found !== null && found.leaders.length > 0 && [...found.leaders].every((id) => id !== undefined && id >= 0)
 }
 
-/** The largest batch, and so the largest record, that a topic takes. */
+/** The largest batch, and so the largest record, that a topic takes. Error: LOG_PROTOCOL where the broker does not say. */
 export async function maxMessageBytes(cluster: Cluster, topic: string): Promise<number> {
-  return Number(await topicConfig(cluster, topic, 'max.message.bytes'))
+  const told = await topicConfig(cluster, topic, 'max.message.bytes')
+  if (Number(told) > 0) return Number(told)
+  throw new EvertError('LOG_PROTOCOL', {
+    message: `topic "${topic}": the broker does not tell its max.message.bytes (it says "${told}")`,
+    hint: '--large-values stop, which does not ask for it',
+  })
 }
 
 async function topicConfig(cluster: Cluster, topic: string, name: string): Promise<string> {

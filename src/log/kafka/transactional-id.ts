@@ -295,7 +295,7 @@ export class TransactionalId {
 }
 
 function refused(batch: StampedBatch, code: number): EvertError {
-  const object = `topic "${batch.topic}" partition ${batch.partition} (a batch of ${batch.records.length} bytes)`
+  const object = `topic "${batch.topic}" partition ${batch.partition} (a batch of ${batch.records.length} bytes, ${batch.count} ${batch.count === 1 ? 'event' : 'events'})`
   return codeError(code, { object, topic: batch.topic })
 }
 
