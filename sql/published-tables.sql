@@ -3,6 +3,7 @@
 -- Generated columns are in the stream only from Postgres 18 on, and there only when the publication says so.
 -- `blocks` is the length of its longest heap, null where something of it is not in a heap.
 -- `obstacle` is what keeps the role from reading all rows: no right on the schema, none on the table, or row-level security.
+-- What is stored is looked up one by one (limit 1): otherwise all of a database's relations are looked at for each.
 -- Run by: init, run. Variables: publication, oid (of one table, or 0 for all of them). Oldest Postgres: 14.
 select c.oid, p.schemaname as schema, p.tablename as table, c.relkind, c.relreplident,
        to_jsonb(p) ->> 'rowfilter' as row_filter,
@@ -38,7 +39,7 @@ select c.oid, p.schemaname as schema, p.tablename as table, c.relkind, c.relrepl
               case when bool_and(coalesce(method.amname = 'heap', false))
                    then max(pg_relation_size(stored.oid)) / current_setting('block_size')::int end as blocks
          from (select c.oid where c.relkind = 'r' union select relid from pg_partition_tree(c.oid) where isleaf) leaf
-         join pg_class stored on stored.oid = leaf.oid
+        cross join lateral (select * from pg_class where pg_class.oid = leaf.oid limit 1) stored
          left join pg_am method on method.oid = stored.relam) size
  where p.pubname = :'publication' and :'oid'::oid in (0, c.oid)
  order by 2, 3
