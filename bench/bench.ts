@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { startKafka } from '../test/support/kafka.js'
 import { makeCertificate, startPostgres } from '../test/support/postgres.js'
+import { killAll } from '../test/support/cli.js'
 import { postgresClient } from './contenders/processes.js'
 import { backfill } from './backfill.js'
 import type { Servers } from './contest.js'
@@ -62,16 +63,18 @@ for (const program of ['pg_recvlogical', 'psql'])
   if (spawnSync(postgresClient(program), ['--version']).status !== 0)
     throw new Error(`${program} is missing: it comes with the distribution's Postgres package`)
 if (command === 'all' && only !== '') throw new Error('"all" takes no workload')
+let failed = false
 for (const name of chosen) {
   try {
     await run(name)
   } catch (error) {
     // The others are not asked to wait for it.
     process.stderr.write(`${name} failed: ${error instanceof Error ? error.stack : String(error)}\n`)
-    process.exitCode = 1
+    failed = true
   }
 }
-await publishTargets(command === 'all' && process.exitCode === undefined ? '' : command)
+await publishTargets(command === 'all' && !failed ? '' : command)
+process.exit(failed ? 1 : 0)
 
 /** Each with servers of its own: what one leaves behind is not the next one's. */
 async function run(name: string): Promise<void> {
@@ -92,20 +95,25 @@ async function run(name: string): Promise<void> {
       max_wal_senders: '100',
     },
   })
-  const kafka = await startKafka({ settings: KAFKA[name] ?? {}, java: [] })
   try {
-    await BENCHES[name]?.(
-      {
-        postgres: postgres.url('postgres'),
-        postgresPid: postgres.pid,
-        kafka: kafka.bootstrap,
-        partitions: kafka.dataFolders[0]!,
-        broker: kafka.brokers[0]!,
-      },
-      only,
-    )
+    const kafka = await startKafka({ settings: KAFKA[name] ?? {}, java: [] })
+    try {
+      await BENCHES[name]?.(
+        {
+          postgres: postgres.url('postgres'),
+          postgresPid: postgres.pid,
+          kafka: kafka.bootstrap,
+          partitions: kafka.dataFolders[0]!,
+          broker: kafka.brokers[0]!,
+        },
+        only,
+      )
+    } finally {
+      // Of one that failed, which would run beside the next.
+      await killAll()
+      await kafka.stop()
+    }
   } finally {
     await postgres.stop()
-    await kafka.stop()
   }
 }

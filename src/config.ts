@@ -183,7 +183,7 @@ export const OPTIONS = [
     default: 'stop',
     help: 'what becomes of an event that is larger than its topic takes (max.message.bytes)',
     prose:
-      'stop ends evert with an error, and nothing is lost; skip leaves the change out of the log, and says so with its position (the tombstone of a delete is written all the same); omit leaves its largest values out of the event and names them in "omitted", old ones before new ones. Sizes are those before compression.',
+      'stop ends evert with an error, and nothing is lost; skip leaves the change out of the log, and says so with its position (the tombstone of a delete is written all the same); omit leaves its largest values out of the event and names them in "omitted", old ones before new ones where that is enough. Sizes are those before compression.',
   },
   {
     name: 'skip-origins',

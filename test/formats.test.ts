@@ -244,6 +244,10 @@ it('plain: a change that is written again, because a composite type was altered,
     `alter type pair add attribute c int`,
     `insert into item values (2, '(2,y,3)'), (3, '(3,z,)')`,
   ])
+  const log = await openLog()
+  const shapes = (await readAll(log, 'shop.schema')).map(({ value }) => JSON.parse(String(value)).position)
+  await log.close()
+  expect(shapes.at(-1)).toBe(positionIn(records[1]!))
   const ordinals = records.map(({ headers }) =>
     headers
       .find(({ key }) => key === 'evert.position')!

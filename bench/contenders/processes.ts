@@ -32,6 +32,8 @@ export function postgresClient(name: string): string {
 export async function runTimed(command: string): Promise<Result & { readonly printed: string }> {
   const child = spawn('bash', ['-c', `TIMEFORMAT='%R %U %S'; time ${command}`], {
     stdio: ['ignore', 'pipe', 'pipe'],
+    // Times are said in the language of the user.
+    env: { ...process.env, LC_ALL: 'C' },
   })
   let said = ''
   child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()))

@@ -76,7 +76,7 @@ export function writeQuoted(from: Buffer, start: number, end: number, out: Buffe
  * JSON.stringify, encode) cost 10 times that, and a look at each byte 5 times.
  */
 export function writeString(from: Buffer, start: number, end: number, out: Buffer, at: number): number {
-  const large = from.length > KEPT_BYTES
+  const large = from.length > KEPT_BYTES && end - start >= WORDS_FROM
   if (large) read(from)
   out[at++] = QUOTE
   for (let run = start; ;) {
@@ -149,7 +149,7 @@ function writeEscape(byte: number, out: Buffer, at: number): number {
 
 /** How many bytes writeString makes of a range, quotes included. Asked only for long values, to size the buffer exactly. */
 export function stringLength(from: Buffer, start: number, end: number): number {
-  const large = from.length > KEPT_BYTES
+  const large = from.length > KEPT_BYTES && end - start >= WORDS_FROM
   if (large) read(from)
   let length = end - start + 2
   for (let i = firstEscape(from, start, end); i < end; i = firstEscape(from, i + 1, end))

@@ -60,18 +60,26 @@ export class RowWriter {
   writeAbsent(table: CompiledTable, row: Tuple, old: Tuple | null, out: Buffer, at: number): number {
     for (let i = 0; i < table.columns.length; i++) {
       const state = row.state[i]
-      if ((state === TEXT || state === NULL) && old?.state[i] !== OMITTED) continue
-      at = this.#writeNames(table, UNCHANGED_LIST, (column) => row.state[column] === UNCHANGED, out, at)
-      const isOmitted = (column: number): boolean => row.state[column] === OMITTED || old?.state[column] === OMITTED
-      return this.#writeNames(table, OMITTED_LIST, isOmitted, out, at)
+      if ((state === TEXT || state === NULL) && (old === null || old.state[i] !== OMITTED)) continue
+      at = this.#writeNames(table, row, null, UNCHANGED, UNCHANGED_LIST, out, at)
+      return this.#writeNames(table, row, old, OMITTED, OMITTED_LIST, out, at)
     }
     return at
   }
 
-  #writeNames(table: CompiledTable, label: Buffer, isOne: (i: number) => boolean, out: Buffer, at: number): number {
+  /** The columns in that state in either row. */
+  #writeNames(
+    table: CompiledTable,
+    row: Tuple,
+    old: Tuple | null,
+    state: number,
+    label: Buffer,
+    out: Buffer,
+    at: number,
+  ): number {
     let separator = 0x5b // [
     for (let i = 0; i < table.columns.length; i++) {
-      if (!isOne(i)) continue
+      if (row.state[i] !== state && (old === null || old.state[i] !== state)) continue
       if (separator !== COMMA) at = writeConstant(label, out, at)
       out[at++] = separator
       separator = COMMA

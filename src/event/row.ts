@@ -17,14 +17,16 @@ export function columnsIn(state: number, table: CompiledTable, row: Tuple): read
 
 /** A record batch counts its bytes with 31 bits. */
 export const EVENT_BYTES = 2 ** 31 - 65_536
+/** More than a transaction gives to an event. */
+const STAMP_BYTES = 65_536
 
 /**
  * Leaves out the largest value that is not of the key, because the event is so many bytes too large: of the old row, where its values make up
  * for that, for the new one is what counts. False where there is none left.
  */
 export function omitLargest(table: CompiledTable, row: Tuple, old: Tuple | null, excess: number): boolean {
-  const lengthOf = ({ state, start, end }: Tuple, i: number): number =>
-    state[i] === TEXT && table.columns[i]!.key === false ? end[i]! - start[i]! : 0
+  const lengthOf = (one: Tuple, i: number): number =>
+    table.columns[i]!.key ? 0 : bytesOf(table.columns[i]!.type, one, i)
   const all = table.columns.map((_, i) => i)
   const ofOld = old === null ? 0 : all.reduce((sum, i) => sum + lengthOf(old, i), 0)
   const from = old !== null && ofOld >= excess ? old : row
@@ -46,7 +48,8 @@ export function rowsBytes(table: CompiledTable, row: Tuple, old: Tuple | null, o
   for (;;) {
     const left = rowsBytes(table, row, old, false)
     // What may take more than can be reckoned with at all is larger than any topic takes.
-    if (left <= EVENT_BYTES || !omitLargest(table, row, old, left - EVENT_BYTES)) return left
+    const excess = left + table.constantBytes + STAMP_BYTES - EVENT_BYTES
+    if (excess <= 0 || !omitLargest(table, row, old, excess)) return left
   }
 }
 

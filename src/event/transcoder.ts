@@ -317,7 +317,7 @@ export class Transcoder {
    */
   #close(table: CompiledTable, start: number, end: number, row: Tuple, old: Tuple | null): boolean {
     assert(end - start <= this.#reserved, 'an event is larger than was reckoned')
-    const bytes = end - start + keyAndHeadersBytes(this.#record)
+    const bytes = table.maxRecordBytes === Infinity ? 0 : end - start + keyAndHeadersBytes(this.#record)
     if (bytes <= table.maxRecordBytes) {
       this.#sink.close(end)
       return true

@@ -246,6 +246,7 @@ export class Changes implements PgoutputHandler {
     const bytes = Buffer.from(tuples[0]!.bytes) // the framer's own may be moved while the stream waits
     for (const tuple of tuples) tuple.bytes = bytes
     this.#lastOid = -1
+    this.#transcoder.ordinal = ordinal
     const anew = (renewed: CompiledTable): void => {
       this.#transcoder.ordinal = ordinal
       write(renewed)

@@ -131,6 +131,20 @@ describe('an update whose event is too large', () => {
     ])
   })
 
+  it('goes without the old value also where both are longer in JSON than in Postgres', async () => {
+    const quotes = '"a", '.repeat(1200)
+    const { events } = await update(
+      [TEXT_OID],
+      [
+        ['1', `${quotes}old`],
+        ['1', `${quotes}new`],
+      ],
+    )
+    expect(events).toEqual([
+      expect.objectContaining({ before: { id: '1' }, after: { id: '1', v0: `${quotes}new` }, omitted: ['v0'] }),
+    ])
+  })
+
   it('goes without new values where the old ones are not what is large, and keeps those', async () => {
     const { events } = await update(
       [BYTEA, TEXT_OID],
