@@ -18,13 +18,14 @@ import { publishTargets } from './targets.js'
 
 type Bench = (servers: Servers, only: string) => Promise<void>
 
+/** The short ones first. */
 const BENCHES: Readonly<Record<string, Bench>> = {
-  drain,
-  snapshot,
-  latency,
   start,
-  memory,
+  latency,
+  snapshot,
   outage,
+  memory,
+  drain,
   scale,
   more,
   cost,
