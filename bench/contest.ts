@@ -56,8 +56,6 @@ export interface Contender {
   run(work: Work): Promise<Result>
   /** Rises from record to record of a topic; a contender that writes nowhere has none. */
   readonly place?: (record: LogRecord) => string
-  /** It reads in several places at once: no place comes twice, but in no order. */
-  readonly unordered?: boolean
 }
 
 export type Results = ReadonlyMap<Contender, readonly Result[]>
@@ -79,9 +77,9 @@ export async function compete(
       const slot = `${name}_${round}_${index}`
       if (workload.atRest !== true) await copySlot(client, name, slot)
       const result = await contender.run({ ...written, workload, kafka: servers.kafka, slot })
-      const { place, unordered = false } = contender
+      const { place } = contender
       const { tables, changes, records = changes } = workload
-      const bytes = place && (await readBack(servers, { pipeline: slot, tables, records, place, unordered }))
+      const bytes = place && (await readBack(servers, { pipeline: slot, tables, records, place }))
       await dropSlot(client, slot)
       if (round > 0) results.get(contender)?.push({ ...result, ...(bytes === undefined ? {} : { bytes }) })
     }
@@ -149,8 +147,6 @@ export interface Expected {
   readonly records: number
   /** Rises from record to record of a partition; a tombstone has none, and comes right behind the delete of its key. */
   readonly place: (record: LogRecord) => string
-  /** Places come in no order, but each once. */
-  readonly unordered?: boolean
   readonly onRecord?: (record: LogRecord) => void
 }
 
@@ -169,7 +165,7 @@ export async function check(
   { partitions }: Pick<Servers, 'partitions'>,
   expected: Expected,
 ): Promise<number> {
-  const { pipeline, tables, place, unordered = false, onRecord } = expected
+  const { pipeline, tables, place, onRecord } = expected
   const found = new Map((await log.topics(`${pipeline}.public.`)).map((topic) => [topic.name, topic.partitions]))
   let records = 0
   let bytes = 0
@@ -179,7 +175,6 @@ export async function check(
       const folder = join(partitions, `${topic}-${partition}`)
       for (const file of readdirSync(folder)) if (file.endsWith('.log')) bytes += statSync(join(folder, file)).size
       let [last, key] = ['', '']
-      const places = new Set<string>()
       for await (const record of allOf(log, topic, partition)) {
         records++
         onRecord?.(record)
@@ -191,10 +186,8 @@ export async function check(
         }
         key = of
         const at = place(record)
-        if (unordered ? at === '' || places.has(at) : at <= last)
-          throw new Error(`${topic}-${partition}: "${at}" came after "${last}"`)
-        if (unordered) places.add(at)
-        else last = at
+        if (at <= last) throw new Error(`${topic}-${partition}: "${at}" came after "${last}"`)
+        last = at
       }
     }
   }
