@@ -1,10 +1,10 @@
 /** `npm run bench -- COMMAND [WORKLOAD]`: what evert is measured by, with a Postgres and a Kafka broker of its own. */
 import { spawnSync } from 'node:child_process'
+import { killAll } from '../test/support/cli.js'
 import { startKafka } from '../test/support/kafka.js'
 import { makeCertificate, startPostgres } from '../test/support/postgres.js'
-import { killAll } from '../test/support/cli.js'
-import { postgresClient } from './contenders/processes.js'
 import { backfill } from './backfill.js'
+import { postgresClient } from './contenders/processes.js'
 import type { Servers } from './contest.js'
 import { cost, drain, more, snapshot } from './contests.js'
 import { functions } from './functions.js'

@@ -9,8 +9,8 @@ import { evert, evertSnapshot } from './contenders/evert.js'
 import { KAFKAJS } from './contenders/kafkajs.js'
 import { pgRecvlogical } from './contenders/pg-recvlogical.js'
 import { psqlCopy } from './contenders/psql.js'
-import { judgeContest, type ContestTarget } from './targets.js'
 import { barChart, barsOf, type Cells, conditions, contestCells, contestHead, publish, table, tell } from './report.js'
+import { type ContestTarget, judgeContest } from './targets.js'
 import { chosen, COST, DRAIN, MORE, SNAPSHOT, type Workload } from './workloads.js'
 
 const FLOOR = pgRecvlogical('pg_recvlogical')

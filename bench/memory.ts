@@ -2,8 +2,8 @@
 import { Kafka, logLevel } from 'kafkajs'
 import type { Servers } from './contest.js'
 import { type Cells, conditions, publish, table, tell } from './report.js'
-import { judge } from './targets.js'
 import { caughtUp, finish, startRunning } from './running.js'
+import { judge } from './targets.js'
 import { chosen, count } from './workloads.js'
 
 interface Case {

@@ -1,8 +1,8 @@
 /** `npm run bench -- outage`: the broker is killed and comes back while rows are written; how long it takes to catch up, and what it costs. */
 import { connected, type Servers } from './contest.js'
 import { type Cells, conditions, publish, table } from './report.js'
-import { judge } from './targets.js'
 import { caughtUp, finish, startRunning } from './running.js'
+import { judge } from './targets.js'
 import { count } from './workloads.js'
 
 const ROWS = count(600_000)

@@ -46,12 +46,22 @@ export function figures(rows: number, runs: readonly Result[], floor: readonly R
   const bytes = runs[0]?.bytes
   return {
     rate: whole(median(rates)),
-    share: median(runs.map(({ seconds }, run) => (floor[run]?.seconds ?? 0) / seconds)).toFixed(2),
-    cpu: median(runs.map(({ cpuUs, otherRows = 0 }) => cpuUs / (rows + otherRows))).toFixed(2),
+    share: shareOf(runs, floor).toFixed(2),
+    cpu: cpuOf(rows, runs).toFixed(2),
     rss: runs[0]?.rssMB === 0 ? '–' : whole(Math.max(...runs.map(({ rssMB }) => rssMB))),
     bytes: bytes === undefined ? '–' : whole(bytes / rows),
     spread: `${whole(Math.min(...rates))} to ${whole(Math.max(...rates))}`,
   }
+}
+
+/** Of the speed of others, by the runs in pairs. */
+export function shareOf(runs: readonly Result[], others: readonly Result[]): number {
+  return median(runs.map(({ seconds }, run) => (others[run]?.seconds ?? 0) / seconds))
+}
+
+/** µs a row. */
+export function cpuOf(rows: number, runs: readonly Result[]): number {
+  return median(runs.map(({ cpuUs, otherRows = 0 }) => cpuUs / (rows + otherRows)))
 }
 
 export function contestHead(floor: string): Cells {

@@ -1,8 +1,8 @@
 /** `npm run bench -- soak [minutes]`: at full rate, for long: whether memory grows. */
 import { connected, type Servers } from './contest.js'
 import { type Cells, conditions, publish, table } from './report.js'
-import { judge } from './targets.js'
 import { caughtUp, startRunning } from './running.js'
+import { judge } from './targets.js'
 
 const EVERY_MS = 5000
 /** What evert has not read for the first time before. */

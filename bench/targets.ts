@@ -1,6 +1,6 @@
 /** Targets: what evert is to reach, and whether it did in this run. */
-import { median, type Contender, type Results } from './contest.js'
-import { type Cells, conditions, publish, table } from './report.js'
+import type { Contender, Results } from './contest.js'
+import { type Cells, conditions, cpuOf, publish, shareOf, table } from './report.js'
 
 /** One of a contest: a multiple of the speed of another, or CPU. */
 export interface ContestTarget {
@@ -33,14 +33,9 @@ export function judgeContest(
 ): void {
   for (const { who, of, atLeast = 0, cpuAtMost } of targets) {
     const runs = results.get(who) ?? []
-    if (of !== undefined) {
-      const others = results.get(of) ?? []
-      const times = median(runs.map(({ seconds }, run) => (others[run]?.seconds ?? 0) / seconds))
-      judge(`${workload}: ${who.name}, of the speed of ${of.name}`, times, { atLeast })
-    }
-    if (cpuAtMost === undefined) continue
-    const cpu = median(runs.map(({ cpuUs }) => cpuUs / rows))
-    judge(`${workload}: ${who.name}, CPU µs/row`, cpu, { atMost: cpuAtMost })
+    if (of !== undefined)
+      judge(`${workload}: ${who.name}, of the speed of ${of.name}`, shareOf(runs, results.get(of) ?? []), { atLeast })
+    if (cpuAtMost !== undefined) judge(`${workload}: ${who.name}, CPU µs/row`, cpuOf(rows, runs), { atMost: cpuAtMost })
   }
 }
 

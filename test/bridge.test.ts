@@ -7,7 +7,7 @@ import { systemClock } from '../src/base/clock.js'
 import { appendAll, bridge, type BridgeOptions } from '../src/bridge.js'
 import { openEmbeddedLog } from '../src/log/embedded/log.js'
 import type { FilledRecords, Log } from '../src/log/log.js'
-import { readAll, startPipeline } from './support/pipeline.js'
+import { readAll, startPipeline, withWriters } from './support/pipeline.js'
 import { freshDatabase, type TestDatabase } from './support/servers.js'
 
 /** Of a log transaction. */
@@ -107,25 +107,18 @@ describe('bridge', () => {
     const appended: { readonly bytes: number; readonly part: boolean; readonly from: number; readonly to: number }[] =
       []
     let records = 0
-    const openSlowLog = async (): Promise<Log> => {
-      const log = await openLog()
-      const openWriter = log.openWriter.bind(log)
-      log.openWriter = async (options) => {
-        const writer = await openWriter(options)
-        const append = writer.append.bind(writer)
-        let last = Promise.resolve()
-        writer.append = async (filled, progress) => {
-          const from = records
-          records += filled.records
-          appended.push({ bytes: filled.bytes, part: progress === null, from, to: records })
-          last = setTimeout(20).then(() => append(filled, progress))
-          await last
-        }
-        writer.ready = () => last
-        return writer
+    const openSlowLog = withWriters(openLog, (writer) => {
+      const append = writer.append.bind(writer)
+      let last = Promise.resolve()
+      writer.append = async (filled, progress) => {
+        const from = records
+        records += filled.records
+        appended.push({ bytes: filled.bytes, part: progress === null, from, to: records })
+        last = setTimeout(20).then(() => append(filled, progress))
+        await last
       }
-      return log
-    }
+      writer.ready = () => last
+    })
     const pipeline = startPipeline(database, { openLog: openSlowLog, limits: { bytes: LIMIT_BYTES, ageMs: 0 } })
     await pipeline.caughtUp()
     expect(await pipeline.stop()).toBeUndefined()

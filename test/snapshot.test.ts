@@ -7,7 +7,7 @@ import { openEmbeddedLog } from '../src/log/embedded/log.js'
 import type { Log } from '../src/log/log.js'
 import { hangCommits } from './support/hanging-commits.js'
 import { type ItemEvent, itemEvents, requireForwards } from './support/item-events.js'
-import { readAll, startPipeline } from './support/pipeline.js'
+import { readAll, startPipeline, withWriters } from './support/pipeline.js'
 import { startPostgres } from './support/postgres.js'
 import { freshDatabase, type TestDatabase } from './support/servers.js'
 
@@ -146,24 +146,17 @@ describe('a first snapshot', () => {
       create table item (id int primary key, n int, p pair, pad text); alter table item alter pad set storage external;
       insert into item select g, 0, row(g, 'b')::pair, repeat('x', 2500) from generate_series(1, 30000) g`)
     let attempts = 0
-    const openLogAndAlter = async (): Promise<Log> => {
-      const log = await openLog()
-      const openWriter = log.openWriter.bind(log)
-      log.openWriter = async (options) => {
-        const writer = await openWriter(options)
-        const append = writer.append.bind(writer)
-        let altered = attempts++ > 0
-        writer.append = async (filled, progress) => {
-          if (filled.records > 100 && !altered) {
-            altered = true
-            await database.query('alter type pair add attribute c int')
-          }
-          await append(filled, progress)
+    const openLogAndAlter = withWriters(openLog, (writer) => {
+      const append = writer.append.bind(writer)
+      let altered = attempts++ > 0
+      writer.append = async (filled, progress) => {
+        if (filled.records > 100 && !altered) {
+          altered = true
+          await database.query('alter type pair add attribute c int')
         }
-        return writer
+        await append(filled, progress)
       }
-      return log
-    }
+    })
     const pipeline = startPipeline(database, {
       openLog: openLogAndAlter,
       limits: { bytes: 1 << 20, ageMs: 0 },

@@ -40,9 +40,9 @@ const TUNED: { readonly worker: Properties; readonly connector: Properties } = {
 }
 
 // Several changes may have one LSN; in a drain they do not, since no row is copied.
-const BY_LSN = { floor: 'pg_recvlogical', mode: 'no_data', place: /"lsn":(\d+)/ }
+const BY_LSN = { floor: 'pg_recvlogical', mode: 'no_data', rises: /"lsn":(\d+)/ }
 /** Rows are there in the order of their keys. */
-const BY_KEY = { floor: 'psql \\copy', mode: 'initial', place: /"after":\{"id":(\d+)/ }
+const BY_KEY = { floor: 'psql \\copy', mode: 'initial', rises: /"after":\{"id":(\d+)/ }
 
 export const DEBEZIUM: Contender = contender('Debezium 3.6, tuned', TUNED, BY_LSN)
 export const DEBEZIUM_AS_SHIPPED: Contender = contender(
@@ -55,7 +55,7 @@ export const DEBEZIUM_SNAPSHOT: Contender = contender('Debezium 3.6, tuned', TUN
 function contender(
   name: string,
   { worker, connector }: typeof TUNED,
-  { floor, mode, place }: typeof BY_LSN,
+  { floor, mode, rises }: typeof BY_LSN,
 ): Contender {
   const more = { worker, connector: { 'snapshot.mode': mode, ...connector } }
   return {
@@ -63,7 +63,7 @@ function contender(
     floor,
     slow: true,
     run: async (work) => runWatched(await start(work, more), work),
-    place: ({ value }) => place.exec(String(value))?.[1]?.padStart(20, '0') ?? '',
+    place: ({ value }) => rises.exec(String(value))?.[1]?.padStart(20, '0') ?? '',
   }
 }
 

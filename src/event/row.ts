@@ -25,18 +25,18 @@ const STAMP_BYTES = 65_536
  * for that, for the new one is what counts. False where there is none left.
  */
 export function omitLargest(table: CompiledTable, row: Tuple, old: Tuple | null, excess: number): boolean {
-  const lengthOf = (one: Tuple, i: number): number =>
-    table.columns[i]!.key ? 0 : bytesOf(table.columns[i]!.type, one, i)
-  const all = table.columns.map((_, i) => i)
-  const ofOld = old === null ? 0 : all.reduce((sum, i) => sum + lengthOf(old, i), 0)
-  const from = old !== null && ofOld >= excess ? old : row
-  const largest = all.reduce((most, i) => (lengthOf(from, i) > lengthOf(from, most) ? i : most), 0)
-  if (lengthOf(from, largest) > 0) {
-    from.state[largest] = OMITTED
+  // Each value is looked at once, for it may be large.
+  const sizesOf = (one: Tuple): number[] => table.columns.map(({ key, type }, i) => (key ? 0 : bytesOf(type, one, i)))
+  const ofOld = old === null ? [] : sizesOf(old)
+  const oldBytes = ofOld.reduce((sum, bytes) => sum + bytes, 0)
+  const [from, sizes] = old !== null && oldBytes >= excess ? [old, ofOld] : [row, sizesOf(row)]
+  const largest = Math.max(0, ...sizes)
+  if (largest > 0) {
+    from.state[sizes.indexOf(largest)] = OMITTED
     return true
   }
   // Nothing is left of the new row: what there is of the old one goes, too.
-  return from === row && ofOld > 0 ? omitLargest(table, old!, null, excess) : false
+  return from === row && oldBytes > 0 ? omitLargest(table, old!, null, excess) : false
 }
 
 /** An upper bound of what the rows of an event take. With `omit`, without texts that no record of the table's topic can hold. */

@@ -77,6 +77,8 @@ export class Changes implements PgoutputHandler {
   #begunHigh = 0
   #begunLow = 0
   #ordinalAtBegin = 0
+  /** Of the change at hand. */
+  #ordinal = 0
   /** The first byte after the last whole transaction that the sink holds or has held. */
   #endLsn: EndLsn
 
@@ -173,6 +175,7 @@ export class Changes implements PgoutputHandler {
     if (this.#skipping || this.#foreign) return null
     const table = this.#table(oid)
     if (table !== null) this.#requireColumns(table, row)
+    this.#ordinal = this.#transcoder.ordinal
     return table
   }
 
@@ -181,10 +184,12 @@ export class Changes implements PgoutputHandler {
     throw this.#protocolError(table, `has ${row.count} columns, its table ${table.columns.length}`)
   }
 
-  /** What is wrong with a value, with where that was. */
-  #readable(error: unknown, table: CompiledTable): unknown {
-    if (!(error instanceof ValueMalformed)) return error
-    return this.#protocolError(table, `cannot be read: ${error.message}`)
+  /** Why a change could not be written: then it took no ordinal. Anything else is thrown, what is wrong with a value with where that was. */
+  #altered(error: unknown, table: CompiledTable): TypeAltered {
+    if (error instanceof ValueMalformed) throw this.#protocolError(table, `cannot be read: ${error.message}`)
+    if (!(error instanceof TypeAltered)) throw error
+    this.#transcoder.ordinal = this.#ordinal
+    return error
   }
 
   #protocolError({ relation }: CompiledTable, what: string): EvertError {
@@ -196,11 +201,10 @@ export class Changes implements PgoutputHandler {
   insert(oid: number, lsnHigh: number, lsnLow: number, row: Tuple): void {
     const table = this.#tableOf(oid, row)
     if (table === null) return
-    const { ordinal } = this.#transcoder
     try {
       this.#transcoder.insert(table, lsnHigh, lsnLow, row)
     } catch (error) {
-      this.#again(error, { table, ordinal }, [row], (renewed) => this.#transcoder.insert(renewed, lsnHigh, lsnLow, row))
+      this.#again(error, table, [row], (renewed) => this.#transcoder.insert(renewed, lsnHigh, lsnLow, row))
     }
   }
 
@@ -208,27 +212,21 @@ export class Changes implements PgoutputHandler {
     const table = this.#tableOf(oid, row)
     if (table === null) return
     if (old !== null) this.#requireColumns(table, old)
-    const { ordinal } = this.#transcoder
     try {
       this.#transcoder.update(table, lsnHigh, lsnLow, row, old, kind)
     } catch (error) {
       const tuples = old === null ? [row] : [row, old]
-      this.#again(error, { table, ordinal }, tuples, (renewed) =>
-        this.#transcoder.update(renewed, lsnHigh, lsnLow, row, old, kind),
-      )
+      this.#again(error, table, tuples, (renewed) => this.#transcoder.update(renewed, lsnHigh, lsnLow, row, old, kind))
     }
   }
 
   delete(oid: number, lsnHigh: number, lsnLow: number, old: Tuple, kind: OldTuple): void {
     const table = this.#tableOf(oid, old)
     if (table === null) return
-    const { ordinal } = this.#transcoder
     try {
       this.#transcoder.delete(table, lsnHigh, lsnLow, old, kind)
     } catch (error) {
-      this.#again(error, { table, ordinal }, [old], (renewed) =>
-        this.#transcoder.delete(renewed, lsnHigh, lsnLow, old, kind),
-      )
+      this.#again(error, table, [old], (renewed) => this.#transcoder.delete(renewed, lsnHigh, lsnLow, old, kind))
     }
   }
 
@@ -238,20 +236,15 @@ export class Changes implements PgoutputHandler {
    */
   #again(
     error: unknown,
-    { table, ordinal }: { readonly table: CompiledTable; readonly ordinal: number },
+    table: CompiledTable,
     tuples: readonly Tuple[],
     write: (renewed: CompiledTable) => void,
   ): void {
-    if (!(error instanceof TypeAltered)) throw this.#readable(error, table)
+    this.#altered(error, table)
     const bytes = Buffer.from(tuples[0]!.bytes) // the framer's own may be moved while the stream waits
     for (const tuple of tuples) tuple.bytes = bytes
     this.#lastOid = -1
-    this.#transcoder.ordinal = ordinal
-    const anew = (renewed: CompiledTable): void => {
-      this.#transcoder.ordinal = ordinal
-      write(renewed)
-    }
-    this.#options.waitFor(this.#writeRenewed(table.relation, anew))
+    this.#options.waitFor(this.#writeRenewed(table.relation, write))
   }
 
   /**
@@ -268,8 +261,8 @@ export class Changes implements PgoutputHandler {
         write(table)
         return
       } catch (error) {
-        if (!(error instanceof TypeAltered)) throw this.#readable(error, table)
-        if (table !== renewed) opaque.add(error.typeOid)
+        const { typeOid } = this.#altered(error, table)
+        if (table !== renewed) opaque.add(typeOid)
       }
       table = await this.#tables.open(relation, { renew: false, prefixes: true, opaque })
     }

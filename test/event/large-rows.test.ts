@@ -4,10 +4,11 @@ import { envelope } from '../../src/event/formats.js'
 import { LSN_ZERO, toLsn } from '../../src/event/lsn.js'
 import { compileTable } from '../../src/event/table.js'
 import { Transcoder } from '../../src/event/transcoder.js'
-import { NULL, TEXT, Tuple } from '../../src/event/tuple.js'
+import { NULL } from '../../src/event/tuple.js'
 import { DEFAULT_VALUES } from '../../src/event/type-kinds.js'
 import { BatchSink } from '../../src/log/batch-sink.js'
 import { decodeRecords, readBatches } from '../../src/log/read-batch.js'
+import { type Cell, relationOf, tupleOf } from '../support/tuples.js'
 
 const LIMIT = 10_000
 const BYTEA = 17
@@ -23,25 +24,17 @@ interface Told {
 /** Of a table with REPLICA IDENTITY FULL: a key, and values of those types. */
 async function update(
   types: readonly number[],
-  [old, row]: readonly (readonly (string | null)[])[],
+  [old, row]: readonly (readonly Cell[])[],
   largeValues: LargeValues = { omit: true, onSkip: () => undefined },
 ): Promise<{ readonly events: readonly Told[]; readonly largestBatch: number; readonly mostReserved: number }> {
   const topic = { name: 't', partitions: 1, maxRecordBytes: LIMIT }
   const sink = new BatchSink({ lookup: () => topic })
   const form = envelope('evert', { pipeline: '', database: '', version: '' })
   const table = compileTable({
-    relation: {
-      oid: 1,
-      schema: 'public',
-      table: 't',
-      replicaIdentity: 'full',
-      columns: ['id', ...types.map((_, i) => `v${i}`)].map((name, i) => ({
-        name,
-        typeOid: i === 0 ? TEXT_OID : types[i - 1]!,
-        typeModifier: -1,
-        key: i === 0,
-      })),
-    },
+    relation: relationOf([
+      { name: 'id', typeOid: TEXT_OID, key: true },
+      ...types.map((typeOid, i) => ({ name: `v${i}`, typeOid, key: false })),
+    ]),
     topic: await sink.topic({ name: 't', keyed: true }),
     types: {},
     values: DEFAULT_VALUES,
@@ -65,20 +58,6 @@ async function update(
   return { events, largestBatch, mostReserved }
 }
 
-function tupleOf(values: readonly (string | null)[]): Tuple {
-  const tuple = new Tuple()
-  let end = 0
-  for (const [i, value] of values.entries()) {
-    tuple.start[i] = end
-    tuple.end[i] = end += Buffer.byteLength(value ?? '')
-    tuple.state[i] = value === null ? NULL : TEXT
-  }
-  tuple.bytes = Buffer.from(values.map((value) => value ?? '').join(''))
-  tuple.count = values.length
-  tuple.size = end
-  return tuple
-}
-
 const x = (length: number): string => 'x'.repeat(length)
 /** So many bytes, which take two thirds of these characters in base64. */
 const hex = (bytes: number): string => `\\x${'00'.repeat(bytes)}`
@@ -86,12 +65,12 @@ const hex = (bytes: number): string => `\\x${'00'.repeat(bytes)}`
 describe('an update whose event is too large', () => {
   it.each([
     ['a text, which no event can hold', [TEXT_OID], x(12_000), 'small', 'small'],
-    ['a text, which became null', [TEXT_OID], x(12_000), null, null],
+    ['a text, which became null', [TEXT_OID], x(12_000), NULL, null],
     ['bytes, whose size is known when they are written', [BYTEA], hex(7000), '\\x01', 'AQ=='],
   ])('has the new value where the old one was large: %s', async (_, types, old, value, shown) => {
     const { events, mostReserved } = await update(types, [
       ['1', old],
-      ['1', value],
+      ['1', value as Cell],
     ])
     expect(events).toEqual([
       expect.objectContaining({ before: { id: '1' }, after: { id: '1', v0: shown }, omitted: ['v0'] }),
@@ -106,7 +85,7 @@ describe('an update whose event is too large', () => {
       [TEXT_OID],
       [
         [key, '\u0001'.repeat(700)],
-        [key, null],
+        [key, NULL],
       ],
     )
     expect(events).toEqual([

@@ -4,11 +4,12 @@ import { envelope } from '../../src/event/formats.js'
 import { keyBytes, rowsBytes, tupleBytes } from '../../src/event/row.js'
 import { RowWriter } from '../../src/event/row-writer.js'
 import { compileTable } from '../../src/event/table.js'
-import { NULL, OMITTED, TEXT, Tuple, UNCHANGED } from '../../src/event/tuple.js'
+import { NULL, OMITTED, UNCHANGED } from '../../src/event/tuple.js'
 import type { TypeDescription } from '../../src/event/type-description.js'
 import { DEFAULT_VALUES } from '../../src/event/type-kinds.js'
 import { SEPARATORS, valueType } from '../../src/event/value-types.js'
 import { valueBytes, writeValue } from '../../src/event/values.js'
+import { type Cell, relationOf, tupleOf } from '../support/tuples.js'
 
 const OUT = Buffer.alloc(4 * 1024 * 1024)
 
@@ -181,25 +182,6 @@ it.each([1, 2, 20])(
   },
 )
 
-/** A value in its state: text, or without any. */
-type Cell = string | typeof NULL | typeof UNCHANGED | typeof OMITTED
-
-function tupleOf(cells: readonly Cell[]): Tuple {
-  const tuple = new Tuple()
-  const texts = cells.map((cell) => (typeof cell === 'string' ? Buffer.from(cell) : Buffer.alloc(0)))
-  let end = 0
-  for (const [i, bytes] of texts.entries()) {
-    tuple.start[i] = end
-    tuple.end[i] = end += bytes.length
-    tuple.state[i] = typeof cells[i] === 'string' ? TEXT : (cells[i] as number)
-  }
-  tuple.bytes = Buffer.concat(texts)
-  tuple.count = cells.length
-  // As little as it may be: the bounds are reckoned from it.
-  tuple.size = end
-  return tuple
-}
-
 describe('the bytes that are reckoned for a row', () => {
   const column = fc.record({
     type: fc.oneof({ weight: 5, arbitrary: fc.constantFrom(...SCALARS.slice(0, -1)) }, { weight: 1, arbitrary: type }),
@@ -221,19 +203,14 @@ describe('the bytes that are reckoned for a row', () => {
     fc.assert(
       fc.property(rows, ({ columns, row, old }) => {
         const table = compileTable({
-          relation: {
-            oid: 1,
-            schema: 'public',
-            table: 't',
-            replicaIdentity: 'full',
-            columns: columns.map(({ name, key, type: { oid: typeOid } }, i) => ({
+          relation: relationOf(
+            columns.map(({ name, key, type: { oid: typeOid } }, i) => ({
               name: `${i}${name}`,
               typeOid,
-              typeModifier: -1,
               // A key is always sent.
               key: key && typeof row[i] === 'string',
             })),
-          },
+          ),
           topic: { name: 't', partitions: 1 },
           types: Object.assign({}, ...columns.map(({ type: { types } }) => types)) as Described['types'],
           values: DEFAULT_VALUES,

@@ -1,9 +1,10 @@
 /** Requests that are written from the buffers they lie in: what arrives at the other end, and what is not written any more. */
 import fc from 'fast-check'
 import { once } from 'node:events'
-import net from 'node:net'
+import type net from 'node:net'
 import type { Connection } from '@platformatic/kafka'
 import { inParts, writeInParts } from '../../src/log/kafka/in-parts.js'
+import { socketPair } from '../support/socket-pair.js'
 
 interface Pair {
   readonly socket: net.Socket
@@ -12,18 +13,10 @@ interface Pair {
 }
 
 async function connected(): Promise<Pair> {
-  const server = net.createServer()
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const accepted = once(server, 'connection')
-  const socket = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1')
-  const [peer] = (await accepted) as [net.Socket]
+  const [socket, peer] = await socketPair()
   const chunks: Buffer[] = []
   peer.on('data', (chunk: Buffer) => chunks.push(chunk))
-  const received = once(peer, 'end').then(() => {
-    server.close()
-    return Buffer.concat(chunks)
-  })
+  const received = once(peer, 'end').then(() => Buffer.concat(chunks))
   return { socket, received }
 }
 

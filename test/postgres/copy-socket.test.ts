@@ -5,6 +5,7 @@ import net from 'node:net'
 import tls from 'node:tls'
 import { CopySocket } from '../../src/postgres/copy-socket.js'
 import { makeCertificate } from '../support/postgres.js'
+import { type Ends, socketPair } from '../support/socket-pair.js'
 
 const MEGABYTE = 1024 * 1024
 
@@ -23,22 +24,9 @@ function messages(letters: string): Buffer {
 const { certFile, keyFile } = makeCertificate()
 const [cert, key] = [readFileSync(certFile), readFileSync(keyFile)]
 
-/** Both ends of a connection: ours, and the server's. */
-type Ends = readonly [client: net.Socket, peer: net.Socket]
-
-async function plain(): Promise<Ends> {
-  const server = net.createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const accepted = once(server, 'connection') as Promise<[net.Socket]>
-  const client = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1')
-  const [peer] = await accepted
-  server.close()
-  return [client, peer]
-}
-
 /** TLS as Postgres begins it: on a connection on which something was said before. */
 async function encrypted(): Promise<Ends> {
-  const [rawClient, rawPeer] = await plain()
+  const [rawClient, rawPeer] = await socketPair()
   rawPeer.write('S')
   await once(rawClient, 'data')
   const peer = new tls.TLSSocket(rawPeer, { isServer: true, cert, key })
@@ -49,7 +37,7 @@ async function encrypted(): Promise<Ends> {
 
 /** Of a Node that lets nobody choose where a socket reads to: it emits 'data', as a stream that is none of Node's does. */
 async function unknown(): Promise<Ends> {
-  const [client, peer] = await plain()
+  const [client, peer] = await socketPair()
   const internals = client as unknown as Record<symbol, unknown>
   for (const symbol of Object.getOwnPropertySymbols(client))
     if (symbol.description?.startsWith('kBuffer') === true) delete internals[symbol]
@@ -57,7 +45,7 @@ async function unknown(): Promise<Ends> {
 }
 
 describe.each([
-  ['a socket', plain, true],
+  ['a socket', socketPair, true],
   ['a socket with TLS', encrypted, true],
   ['a socket that it does not know', unknown, false],
 ])('a copy socket on %s', (_, connect, inPlace) => {

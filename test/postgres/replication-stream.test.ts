@@ -1,6 +1,4 @@
 /** The replication stream at its end: it leaves the COPY, so that the slot is free at once. */
-import { once } from 'node:events'
-import net from 'node:net'
 import { systemClock } from '../../src/base/clock.js'
 import { EVERT } from '../../src/event/formats.js'
 import { toLsn } from '../../src/event/lsn.js'
@@ -9,6 +7,7 @@ import { DEFAULT_VALUES } from '../../src/event/type-kinds.js'
 import { CopySocket } from '../../src/postgres/copy-socket.js'
 import { ReplicationStream } from '../../src/postgres/replication-stream.js'
 import { withoutMemory } from '../../src/postgres/tables.js'
+import { socketPair } from '../support/socket-pair.js'
 
 const COPY_BOTH = Buffer.from([0x57, 0, 0, 0, 7, 0, 0, 0])
 /** CopyDone, CommandComplete and ReadyForQuery. */
@@ -25,12 +24,7 @@ function keepalive(walEnd: number): Buffer {
 }
 
 it('is left at once by a stop while the sink is full, though nothing of the socket was read then', async () => {
-  const server = net.createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const accepted = once(server, 'connection') as Promise<[net.Socket]>
-  const client = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1')
-  const [peer] = await accepted
-  server.close()
+  const [client, peer] = await socketPair()
   const heard: number[] = []
   peer.on('data', (chunk: Buffer) => {
     heard.push(chunk[0]!)

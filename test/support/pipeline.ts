@@ -4,7 +4,7 @@ import { silentLogger, type Logger } from '../../src/base/logger.js'
 import { parseLsn } from '../../src/event/lsn.js'
 import { EVERT } from '../../src/event/formats.js'
 import { DEFAULT_VALUES } from '../../src/event/type-kinds.js'
-import type { Log, LogRecord } from '../../src/log/log.js'
+import type { Log, LogRecord, LogWriter } from '../../src/log/log.js'
 import type { PipelineOptions } from '../../src/attempt.js'
 import { observedBy } from '../../src/observer.js'
 import { runPipeline } from '../../src/pipeline.js'
@@ -90,6 +90,20 @@ const consoleLogger: Logger = {
   warn: (fields, message) => console.error(message, fields),
   info: (fields, message) => console.error(performance.now() | 0, message, fields),
   debug: () => undefined,
+}
+
+/** A log whose writers are changed before they are used. */
+export function withWriters(openLog: () => Promise<Log>, change: (writer: LogWriter) => void): () => Promise<Log> {
+  return async () => {
+    const log = await openLog()
+    const openWriter = log.openWriter.bind(log)
+    log.openWriter = async (options) => {
+      const writer = await openWriter(options)
+      change(writer)
+      return writer
+    }
+    return log
+  }
 }
 
 /** Everything committed in the topics of a pipeline, partition by partition. */

@@ -1,6 +1,6 @@
 /** Topics: what evert creates, with the retention that its options ask for, and what it deletes. */
-import { EvertError } from '../../base/errors.js'
 import { ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from '@platformatic/kafka'
+import { EvertError } from '../../base/errors.js'
 import type { TopicRequest } from '../../event/sink.js'
 import type { Cluster } from './cluster.js'
 import { CODE, codesOf, kafkaError, answered } from './errors.js'
