@@ -17,8 +17,18 @@ import { MAJORS, startPostgres } from './support/postgres.js'
 import { freshDatabase, type TestDatabase } from './support/servers.js'
 
 let directory: string
+let server: Awaited<ReturnType<typeof startPostgres>>
 const openLog = (): Promise<Log> => openEmbeddedLog({ directory, topics: { partitions: 1 } })
 const { news, until, completed } = backfillNews(openLog)
+
+// Of its own: while a test holds a transaction open until its backfill waits, that of another suite would wait for it, too, and be first.
+beforeAll(async () => {
+  server = await startPostgres()
+})
+
+afterAll(async () => {
+  await server.stop()
+})
 
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'evert-log-'))
@@ -148,7 +158,7 @@ async function watchedLog(onAppend: (records: FilledRecords, progress: Progress 
 
 describe('a live backfill of a table without a key', () => {
   it('publishes each row once, at one place of the stream, while rows are written', async () => {
-    const database = await freshDatabase()
+    const database = await freshDatabase(server.url('postgres'))
     await database.query(`${TABLES} insert into fact select g % 50, 'old' from generate_series(1, 5000) g;
       insert into whole select g % 50, repeat('z', 1 + g % 3000) from generate_series(1, 500) g`)
     const pipeline = startPipeline(database, { openLog, snapshot: 'none', limits: { bytes: 65_536, ageMs: 0 } })
@@ -180,8 +190,8 @@ describe('a live backfill of a table without a key', () => {
   })
 
   it.each(MAJORS.slice(1))('does so on Postgres %i', async (major) => {
-    const server = await startPostgres({ major })
-    const database = await freshDatabase(server.url('postgres'))
+    const old = await startPostgres({ major })
+    const database = await freshDatabase(old.url('postgres'))
     await database.query(`${TABLES} insert into whole select g % 50, 'old' from generate_series(1, 500) g`)
     const pipeline = startPipeline(database, { openLog, snapshot: 'none' })
     await pipeline.caughtUp()
@@ -193,14 +203,14 @@ describe('a live backfill of a table without a key', () => {
     expect(await pipeline.stop()).toBeUndefined()
     for (const table of ['fact', 'whole']) await requireEqual(database, table)
     await database.drop()
-    await server.stop()
+    await old.stop()
   })
 
   it('is exact where commits wait for a standby, in the WAL before they can be seen', async () => {
-    const server = await startPostgres({
+    const synchronous = await startPostgres({
       settings: { synchronous_standby_names: 'nobody', synchronous_commit: 'local' },
     })
-    const database = await freshDatabase(server.url('postgres'))
+    const database = await freshDatabase(synchronous.url('postgres'))
     await database.query(`${TABLES} insert into whole values (1, 'first'), (2, 'gone'), (3, 'changed')`)
     const pipeline = startPipeline(database, { openLog, snapshot: 'none' })
     await pipeline.caughtUp()
@@ -250,11 +260,11 @@ describe('a live backfill of a table without a key', () => {
     expect(await pipeline.stop()).toBeUndefined()
     for (const table of ['fact', 'whole']) await requireEqual(database, table)
     await database.drop()
-    await server.stop()
+    await synchronous.stop()
   })
 
   it('leaves nothing where it is killed or stopped, and then begins at its beginning', async () => {
-    const database = await freshDatabase()
+    const database = await freshDatabase(server.url('postgres'))
     await database.query(
       `${TABLES} insert into fact select g, repeat('x', 200) from generate_series(1, 300000) g; analyze fact`,
     )
@@ -292,7 +302,7 @@ describe('a live backfill of a table without a key', () => {
   })
 
   it('hands rows on while they are read, in one log transaction, whatever their number', async () => {
-    const database = await freshDatabase()
+    const database = await freshDatabase(server.url('postgres'))
     await database.query(`${TABLES} insert into fact select g, repeat('x', 100) from generate_series(1, 100000) g`)
     const appends: { bytes: number; records: number; commits: boolean; state: string }[] = []
     const pipeline = startPipeline(database, {
@@ -326,7 +336,7 @@ describe('a live backfill of a table without a key', () => {
   })
 
   it('is given up where its log transaction never comes to its end, and the stream goes on', async () => {
-    const database = await freshDatabase()
+    const database = await freshDatabase(server.url('postgres'))
     await database.query(`${TABLES} insert into fact select g, repeat('x', 100) from generate_series(1, 5000) g`)
     let begun = 0
     const pipeline = startPipeline(database, {
@@ -352,7 +362,7 @@ describe('a live backfill of a table without a key', () => {
   })
 
   it('waits for who has transactions open, and meanwhile is paused, resumed and cancelled', async () => {
-    const database = await freshDatabase()
+    const database = await freshDatabase(server.url('postgres'))
     await database.query(`${TABLES} insert into fact values (1, 'x')`)
     const pipeline = startPipeline(database, { openLog, snapshot: 'none' })
     await pipeline.caughtUp()
@@ -383,7 +393,7 @@ describe('a live backfill of a table without a key', () => {
   })
 
   it('does not hold the stream up for a transaction that began while it waited for another one', async () => {
-    const database = await freshDatabase()
+    const database = await freshDatabase(server.url('postgres'))
     await database.query(`${TABLES} insert into fact values (1, 'x')`)
     const said: string[] = []
     const note = (_: object, message: string): void => void said.push(message)
@@ -411,7 +421,7 @@ describe('a live backfill of a table without a key', () => {
   it('lets those of several pipelines on one server come one after the other', async () => {
     const pipelines = await Promise.all(
       ['one', 'two', 'three'].map(async (folder) => {
-        const database = await freshDatabase()
+        const database = await freshDatabase(server.url('postgres'))
         await database.query(`${TABLES} insert into fact values (1, 'x')`)
         const ofItsOwn = (): Promise<Log> =>
           openEmbeddedLog({ directory: join(directory, folder), topics: { partitions: 1 } })
@@ -434,7 +444,7 @@ describe('a live backfill of a table without a key', () => {
   })
 
   it('comes by itself for a table that joins the publication', async () => {
-    const database = await freshDatabase()
+    const database = await freshDatabase(server.url('postgres'))
     await database.query(`${TABLES} insert into whole values (1, 'a'), (1, 'a');
       create publication "${database.name}" for table fact`)
     const pipeline = startPipeline(database, { openLog })

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 const LARGE = '2g'
+const TRIES = 100
 
 export class Disk {
   readonly folder: string
@@ -23,12 +24,18 @@ export class Disk {
 
   /** What is on it stays; hardly anything more goes on. */
   fill(): void {
-    const { blocks, bfree, bsize } = statfsSync(this.folder)
-    this.#resize(String((blocks - bfree) * bsize + 64 * 1024))
+    // More may be written between the two, and it is refused to be smaller than what is on it.
+    for (let tries = 1; ; tries++) {
+      const { blocks, bfree, bsize } = statfsSync(this.folder)
+      const refused = this.#resize(String((blocks - bfree) * bsize + 64 * 1024))
+      if (refused === null) return
+      if (tries === TRIES) throw new Error(`the disk cannot be made full: ${refused}`)
+    }
   }
 
   enlarge(): void {
-    this.#resize(LARGE)
+    const refused = this.#resize(LARGE)
+    if (refused !== null) throw new Error(`the disk cannot be enlarged: ${refused}`)
   }
 
   unmount(): void {
@@ -36,8 +43,9 @@ export class Disk {
     rmdirSync(this.folder)
   }
 
-  #resize(size: string): void {
+  /** Why it is as it was, or null. */
+  #resize(size: string): string | null {
     const { status, stderr } = spawnSync('mount', ['-o', `remount,size=${size}`, this.folder], { encoding: 'utf8' })
-    if (status !== 0) throw new Error(`the disk cannot be resized: ${stderr}`)
+    return status === 0 ? null : stderr
   }
 }
