@@ -85,7 +85,7 @@ export class Proxy {
           break
         }
         await this.#travel(chunk.length)
-        if (!to.write(chunk)) await new Promise<void>((resolve) => to.once('drain', resolve).once('close', resolve))
+        if (!to.write(chunk)) await room(to)
       }
     } catch {
       broken = true
@@ -106,4 +106,15 @@ export class Proxy {
     const waitMs = delayMs + (bytesPerSecond === undefined ? 0 : (bytes * 1000) / bytesPerSecond)
     if (waitMs > 0) await delay(waitMs)
   }
+}
+
+/** Or that it is closed. */
+async function room(socket: net.Socket): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const come = (): void => {
+      socket.off('drain', come).off('close', come)
+      resolve()
+    }
+    socket.on('drain', come).on('close', come)
+  })
 }
