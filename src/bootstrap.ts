@@ -147,6 +147,7 @@ async function copy(
   try {
     await appendAll(rows, {
       append: (filled, commit) => writer.append(filled, commit ? new Map() : null),
+      writer,
       cut: () => writer.cut(),
       clock: systemClock,
     })

@@ -84,40 +84,46 @@ export async function copySnapshot(options: {
   const append = async (filled: FilledRecords, state: ProgressState['snapshot'], commit: boolean): Promise<void> => {
     records += filled.records
     bytes += filled.bytes
-    await writer.append(filled, commit ? progress.at(endLsn, state) : null)
-    if (!commit) return
-    options.onCommit({ records, bytes, endLsn })
+    if (!commit) return await writer.append(filled, null)
+    const committed = { records, bytes, endLsn }
     records = bytes = 0
+    await writer.append(filled, progress.at(endLsn, state))
+    options.onCommit(committed)
   }
   const cut = (): FilledRecords => cutBoth(options)
   await appendAll(rows, { ...options, cut, append: (filled, commit) => append(filled, running, commit) })
   await append(cutBoth(options), 'complete', true)
 }
 
-/** One after the other; while one is appended, the next fills. The last one may be left to commit. */
+/** One after the other; while one is appended, the next fills; while one commits, the next is appended. The last one may be left to commit. */
 export async function appendAll(
   rows: AsyncIterable<FilledRecords>,
   to: {
     readonly append: (filled: FilledRecords, commit: boolean) => Promise<void>
+    readonly writer: Pick<LogWriter, 'ready'>
     readonly cut: () => FilledRecords
     readonly clock: Clock
   },
 ): Promise<void> {
   const filled = rows[Symbol.asyncIterator]()
   let appends = 0
+  let committed = Promise.resolve()
   for (let next = await filled.next(); next.done !== true;) {
     const commit = appends++ % APPENDS_A_COMMIT === 0
-    const appended = to.append(next.value, commit)
+    const before = committed
+    committed = to.append(next.value, commit).then(() => before)
+    committed.catch(() => undefined) // told below
     const following = filled.next()
     following.catch(() => undefined) // the log's error counts first
-    await appended
+    await to.writer.ready()
     // Rows may be long in coming, and brokers give up on a log transaction that is open for long.
     if (!commit && !(await settlesWithin(COMMIT_MS, following, to.clock))) {
       await to.append(to.cut(), true)
       appends = 1
     }
-    next = await following
+    next = await Promise.race([following, committed.then(() => following)])
   }
+  await committed
 }
 
 async function settlesWithin(ms: number, promise: Promise<unknown>, clock: Clock): Promise<boolean> {

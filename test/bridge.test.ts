@@ -39,6 +39,10 @@ async function events(): Promise<{ op: string; before: unknown; after: unknown; 
 }
 
 describe('what is appended as it comes', () => {
+  const filled = { bytes: 1, records: 1 }
+  const writer = { ready: async () => undefined }
+  const cut = (): FilledRecords => filled
+
   it('commits first, then every few batches, and when nothing comes for a while', async () => {
     const said: string[] = []
     const fire: (() => void)[] = []
@@ -49,7 +53,6 @@ describe('what is appended as it comes', () => {
         return { cancel: () => undefined, unref: () => undefined }
       },
     }
-    const filled = { bytes: 1, records: 1 }
     let goOn = (): void => undefined
     const rows = async function* (): AsyncGenerator<FilledRecords> {
       for (let i = 0; i < 11; i++) {
@@ -59,7 +62,8 @@ describe('what is appended as it comes', () => {
     }
     const appending = appendAll(rows(), {
       append: async (_, commit) => void said.push(commit ? 'commit' : 'append'),
-      cut: () => filled,
+      writer,
+      cut,
       clock,
     })
     while (said.length < 10) await new Promise((resolve) => setImmediate(resolve))
@@ -70,6 +74,37 @@ describe('what is appended as it comes', () => {
     await appending
     const seven = Array(7).fill('append')
     expect(said).toEqual(['commit', ...seven, 'commit', 'append', 'commit', 'append'])
+  })
+
+  it('goes on while one commits, and ends when all have', async () => {
+    const said: boolean[] = []
+    let commit = (): void => undefined
+    const committed = new Promise<void>((resolve) => (commit = resolve))
+    const rows = async function* (): AsyncGenerator<FilledRecords> {
+      for (let i = 0; i < 4; i++) yield filled
+    }
+    let ended = false
+    const append = async (_: FilledRecords, commits: boolean): Promise<void> => {
+      said.push(commits)
+      if (commits) await committed
+    }
+    const appending = appendAll(rows(), { append, writer, cut, clock: systemClock }).then(() => (ended = true))
+    while (said.length < 4) await new Promise((resolve) => setImmediate(resolve))
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(said).toEqual([true, false, false, false])
+    expect(ended).toBe(false)
+    commit()
+    await appending
+  })
+
+  it('ends at once where a commit fails while no row comes', async () => {
+    const failure = new Error('fenced')
+    const rows = async function* (): AsyncGenerator<FilledRecords> {
+      yield filled
+      await new Promise(() => undefined)
+    }
+    const appending = appendAll(rows(), { append: () => Promise.reject(failure), writer, cut, clock: systemClock })
+    await expect(appending).rejects.toBe(failure)
   })
 })
 

@@ -40,6 +40,11 @@ export class TransactionStamp {
   /** Of an LSN below 2^53, the digits above the last eight, which seldom change. */
   #lsnTop = -1
   #lsnTopDigits: Buffer = EMPTY
+  /** What the rows of a snapshot have in common, and of which table and LSN. */
+  #common: Buffer = EMPTY
+  #commonSource: Buffer | null = null
+  #commonHigh = 0
+  #commonLow = 0
 
   /** `after` is where the transactions before the first one ended. */
   constructor(envelope: Envelope, after: Lsn) {
@@ -67,6 +72,7 @@ export class TransactionStamp {
   /** Names the replication origin that the transaction came through. One object and two buffers a transaction: about 0.4 µs. */
   origin(origin: Origin | null): void {
     const { timeUs, xid, snapshot } = this.#transaction
+    this.#commonSource = null
     const stamp = this.#envelope.stamp({
       commitLsn: this.commitLsn.toString(16).padStart(16, '0'),
       timeUs,
@@ -90,21 +96,44 @@ export class TransactionStamp {
     )
   }
 
-  /** Writes it with the next ordinal; it ends the event. */
-  write(lsnHigh: number, lsnLow: number, out: Buffer, at: number): number {
+  /** Writes what the table says, and it with the next ordinal; it ends the event. */
+  write(source: Buffer, lsnHigh: number, lsnLow: number, out: Buffer, at: number): number {
+    if (this.#transaction.snapshot) at = writeConstant(this.#ofSnapshot(source, lsnHigh, lsnLow), out, at)
+    else at = this.#writeCommon(source, lsnHigh, lsnLow, out, at)
+    at = this.#writeOrdinal(out, at)
+    return writeConstant(this.#end, out, at)
+  }
+
+  /** One constant instead of five, for rows that differ in nothing else: 50 ns less for each. */
+  #ofSnapshot(source: Buffer, lsnHigh: number, lsnLow: number): Buffer {
+    if (source !== this.#commonSource || lsnLow !== this.#commonLow || lsnHigh !== this.#commonHigh) {
+      const out = Buffer.allocUnsafe(source.length + this.bytes)
+      this.#common = out.subarray(0, this.#writeCommon(source, lsnHigh, lsnLow, out, 0))
+      this.#commonSource = source
+      this.#commonHigh = lsnHigh
+      this.#commonLow = lsnLow
+    }
+    return this.#common
+  }
+
+  /** Up to the ordinal. */
+  #writeCommon(source: Buffer, lsnHigh: number, lsnLow: number, out: Buffer, at: number): number {
+    at = writeConstant(source, out, at)
     at = writeConstant(this.#beforeLsn, out, at)
     at = this.#writeLsn(lsnHigh, lsnLow, out, at)
     if (this.#betweenLsns !== null) {
       at = writeConstant(this.#betweenLsns, out, at)
       at = this.#writeLsn(lsnHigh, lsnLow, out, at)
     }
-    at = this.writePosition(out, at)
-    return writeConstant(this.#end, out, at)
+    return writeConstant(this.#beforeOrdinal, out, at)
   }
 
   /** What stands before the ordinal, and the next ordinal. */
   writePosition(out: Buffer, at: number): number {
-    at = writeConstant(this.#beforeOrdinal, out, at)
+    return this.#writeOrdinal(out, writeConstant(this.#beforeOrdinal, out, at))
+  }
+
+  #writeOrdinal(out: Buffer, at: number): number {
     assert(this.ordinal <= ORDINAL_MAX, 'a transaction has more changes than a position can count')
     return writeHex8(this.ordinal++, out, at)
   }

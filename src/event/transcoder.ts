@@ -143,7 +143,7 @@ export class Transcoder {
     if (heads !== null) {
       at = writeConstant(heads.t.withoutBefore, out, at)
       at = writeBytes(JSON_NULL, 0, 4, out, at)
-      at = this.#writeSource(table.source, lsnHigh, lsnLow, out, at)
+      at = this.#stamp.write(table.source, lsnHigh, lsnLow, out, at)
       record.valueStart = 0
       record.valueEnd = at
     }
@@ -178,10 +178,7 @@ export class Transcoder {
       at += out.write(part.toString('base64'), at, 'latin1')
     }
     at += out.write('"}', at)
-    if (head !== null) {
-      at += out.write(source, at)
-      at = this.#stamp.write(lsnHigh, lsnLow, out, at)
-    }
+    if (head !== null) at = this.#stamp.write(Buffer.from(source), lsnHigh, lsnLow, out, at)
     const record = this.#event(this.#headers('m', null, null, null))
     record.valueStart = 0
     record.valueEnd = record.keyStart = at
@@ -207,7 +204,7 @@ export class Transcoder {
     at = this.#rows.writeRow(table, row, out, at)
     if (heads !== null) {
       at = this.#rows.writeAbsent(table, row, null, out, at)
-      at = this.#writeSource(table.source, high, low, out, at)
+      at = this.#stamp.write(table.source, high, low, out, at)
     }
     if (!this.#close(table, room.start, at, row, null)) this.#write(table, operation, high, low, row, keyHeader)
   }
@@ -226,7 +223,7 @@ export class Transcoder {
     at = writeConstant(heads.u.between, out, at)
     at = this.#rows.writeRow(table, row, out, at)
     at = this.#rows.writeAbsent(table, row, old, out, at)
-    at = this.#writeSource(table.source, high, low, out, at)
+    at = this.#stamp.write(table.source, high, low, out, at)
     if (!this.#close(table, room.start, at, row, old)) this.#writeUpdate(table, high, low, row, old, kind)
   }
 
@@ -252,7 +249,7 @@ export class Transcoder {
     at = writeConstant(heads.d.between, out, at)
     at = writeBytes(JSON_NULL, 0, 4, out, at)
     if (kind === 'full') at = this.#rows.writeAbsent(table, old, null, out, at)
-    at = this.#writeSource(table.source, high, low, out, at)
+    at = this.#stamp.write(table.source, high, low, out, at)
     if (!this.#close(table, room.start, at, old, null)) this.#writeDelete(table, high, low, old, kind, keyHeader)
     else this.#tombstone(table)
   }
@@ -275,7 +272,7 @@ export class Transcoder {
     at += key.copy(out, at)
     at = writeConstant(heads.d.between, out, at)
     at = writeBytes(JSON_NULL, 0, 4, out, at)
-    at = this.#writeSource(table.source, high, low, out, at)
+    at = this.#stamp.write(table.source, high, low, out, at)
     this.#sink.close(at)
     this.#tombstone(table)
   }
@@ -347,11 +344,6 @@ export class Transcoder {
   /** `before`: what Postgres sent of the old row. */
   #writeOld(table: CompiledTable, old: Tuple, kind: OldTuple, out: Buffer, at: number): number {
     return kind === 'full' ? this.#rows.writeRow(table, old, out, at) : this.#rows.writeKey(table, old, out, at)
-  }
-
-  #writeSource(source: Buffer, high: number, low: number, out: Buffer, at: number): number {
-    at = writeConstant(source, out, at)
-    return this.#stamp.write(high, low, out, at)
   }
 
   /** A key alone, as a copy: for the headers of a key change. */
