@@ -75,7 +75,9 @@ export class ReplicationStream {
   #waiting = 0
   #reached = false
   #closing = false
-  #firstRecordAtMs = 0
+  /** Until what the sink holds is old. */
+  #aging: Timer | null = null
+  #old = false
   #timer: Timer | null = null
   readonly #silence: Silence
 
@@ -356,7 +358,9 @@ export class ReplicationStream {
     this.#resting = false
     this.#partial = !whole
     this.#idle = false
-    this.#firstRecordAtMs = 0
+    this.#aging?.cancel()
+    this.#aging = null
+    this.#old = false
     this.#onTaken()
     this.#wake?.()
     this.#socket.resume()
@@ -372,18 +376,14 @@ export class ReplicationStream {
     return sink.bytes - (midTransaction ? this.#heldAtBegin : 0) >= limits.bytes
   }
 
-  /** True while the oldest record in the sink is younger than the limit; then a timer asks again. */
+  /** True while the oldest record in the sink is younger than the limit; then it is looked again. The timer says when, for clocks differ by a moment. */
   #young(ageMs: number): boolean {
-    if (ageMs === 0) return false
-    const now = this.#clock.elapsedMs()
-    if (this.#firstRecordAtMs === 0) {
-      this.#firstRecordAtMs = now
-      this.#clock.after(ageMs, () => {
-        if (this.#wake !== null) this.#take()
-      })
-      return true
-    }
-    return now - this.#firstRecordAtMs < ageMs
+    if (ageMs === 0 || this.#old) return false
+    this.#aging ??= this.#clock.after(ageMs, () => {
+      this.#old = true
+      if (this.#wake !== null) this.#take()
+    })
+    return true
   }
 
   #fail(error: Error): void {

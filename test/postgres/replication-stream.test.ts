@@ -1,9 +1,11 @@
-/** The replication stream at its end: it leaves the COPY, so that the slot is free at once. */
-import { systemClock } from '../../src/base/clock.js'
+/** The replication stream by itself: when it gives a batch, and its end, where it leaves the COPY, so that the slot is free at once. */
+import type net from 'node:net'
+import { type Clock, systemClock } from '../../src/base/clock.js'
 import { EVERT } from '../../src/event/formats.js'
 import { toLsn } from '../../src/event/lsn.js'
 import type { RecordSink } from '../../src/event/sink.js'
 import { DEFAULT_VALUES } from '../../src/event/type-kinds.js'
+import type { ChangesRequest } from '../../src/postgres/batch.js'
 import { CopySocket } from '../../src/postgres/copy-socket.js'
 import { ReplicationStream } from '../../src/postgres/replication-stream.js'
 import { withoutMemory } from '../../src/postgres/tables.js'
@@ -23,7 +25,20 @@ function keepalive(walEnd: number): Buffer {
   return message
 }
 
-it('is left at once by a stop while the sink is full, though nothing of the socket was read then', async () => {
+/** Nothing ends because of a clock. */
+const NEVER = { cancel: () => undefined, unref: () => undefined }
+
+interface Opened {
+  readonly stream: ReplicationStream
+  readonly client: net.Socket
+  readonly peer: net.Socket
+  /** The first byte of each message that the server got. */
+  readonly heard: readonly number[]
+  readonly next: () => Promise<unknown>
+}
+
+/** A stream with a server that says hello and goodbye. What its sink holds stays the same. */
+async function open(clock: Partial<Clock>, limits: ChangesRequest<null>['limits']): Promise<Opened> {
   const [client, peer] = await socketPair()
   const heard: number[] = []
   peer.on('data', (chunk: Buffer) => {
@@ -31,21 +46,18 @@ it('is left at once by a stop while the sink is full, though nothing of the sock
     if (chunk[0] === 0x51) peer.write(COPY_BOTH)
     if (chunk[0] === 0x63) peer.write(GOODBYE)
   })
-
-  // Nothing ends because of a clock.
-  const never = { cancel: () => undefined, unref: () => undefined }
   const stream = new ReplicationStream(new CopySocket(client), {
     slot: 's',
     publication: 'p',
     walSenderTimeoutMs: 0,
     isAlive: async () => true,
-    clock: { ...systemClock, after: () => never, every: () => never },
+    clock: { ...systemClock, after: () => NEVER, every: () => NEVER, ...clock },
   })
   await stream.open()
   const changes = stream.changes({
     sink: { bytes: 10, records: 1 } as RecordSink,
     cut: () => null,
-    limits: { bytes: 1, ageMs: 0 },
+    limits,
     from: toLsn(1n),
     signal: new AbortController().signal,
     matches: () => true,
@@ -57,7 +69,12 @@ it('is left at once by a stop while the sink is full, though nothing of the sock
     skipsOrigin: () => false,
     nowUs: () => 0n,
   })
-  const first = changes.next()
+  return { stream, client, peer, heard, next: () => changes.next() }
+}
+
+it('is left at once by a stop while the sink is full, though nothing of the socket was read then', async () => {
+  const { stream, client, peer, heard, next } = await open({}, { bytes: 1, ageMs: 0 })
+  const first = next()
   peer.write(keepalive(100))
   await first
   peer.write(keepalive(200))
@@ -65,5 +82,32 @@ it('is left at once by a stop while the sink is full, though nothing of the sock
   await stream.close()
   expect(heard).toContain(0x63)
   expect(client.destroyed).toBe(true)
+  peer.destroy()
+})
+
+it('gives what is old enough when the timer says so, though the clock is a moment behind', async () => {
+  const AGE_MS = 77
+  const timers: (() => void)[] = []
+  let nowMs = 1000
+  const clock = {
+    elapsedMs: () => nowMs,
+    after: (ms: number, work: () => void) => {
+      if (ms === AGE_MS) timers.push(work)
+      return NEVER
+    },
+  }
+  const { stream, peer, next } = await open(clock, { bytes: 1000, ageMs: AGE_MS })
+  for (const walEnd of [100, 200]) {
+    let given = false
+    const batch = next().then(() => (given = true))
+    peer.write(keepalive(walEnd))
+    while (timers.length === 0) await new Promise((resolve) => setImmediate(resolve))
+    expect(given).toBe(false)
+    nowMs += AGE_MS - 0.5
+    expect(timers).toHaveLength(1)
+    timers.pop()?.()
+    await batch
+  }
+  await stream.close()
   peer.destroy()
 })
