@@ -376,7 +376,7 @@ export class ReplicationStream {
     return sink.bytes - (midTransaction ? this.#heldAtBegin : 0) >= limits.bytes
   }
 
-  /** True while the oldest record in the sink is younger than the limit; then it is looked again. The timer says when, for clocks differ by a moment. */
+  /** True while the oldest record in the sink is younger than the limit. The timer says when, and nothing else: by another clock it may be early. */
   #young(ageMs: number): boolean {
     if (ageMs === 0 || this.#old) return false
     this.#aging ??= this.#clock.after(ageMs, () => {
