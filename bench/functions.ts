@@ -225,6 +225,22 @@ export function functions(): void {
         sink.cut().release()
       }
     },
+    'the same, each in a transaction of its own': (sample) => {
+      const [table, rows, sink] = [tableOf(sample), tuples(sample), new BatchSink({ lookup: () => TOPIC })]
+      const topic = sink.topic({ name: TOPIC.name, keyed: true }) as SinkTopic
+      let [commitLsn, timeUs] = [0x16c_5348n, 1_772_366_400_123_456n]
+      return () => {
+        const transcoder = begun(sink)
+        const into = { ...table, topic }
+        for (const row of rows) {
+          commitLsn += 100n
+          timeUs += 100n
+          transcoder.begin({ commitLsn: toLsn(commitLsn), timeUs, xid: 755, snapshot: false })
+          transcoder.insert(into, 0, 0x0a00_0000, row)
+        }
+        sink.cut().release()
+      }
+    },
     'all of it, and the batch made ready': (sample) => {
       const [table, bytes, sink] = [tableOf(sample), stream(sample), new BatchSink({ lookup: () => TOPIC })]
       const topic = sink.topic({ name: TOPIC.name, keyed: true }) as SinkTopic

@@ -5,7 +5,7 @@
  * What differs, because it would not be true: a value that Postgres did not send is absent and named in `unchanged`, where Debezium writes
  * a placeholder into the row; `before` holds the columns that were sent, where Debezium fills the row up with nulls.
  */
-import type { Envelope, Origins } from './envelope.js'
+import { type Envelope, type Origins, parts } from './envelope.js'
 
 export function debezium({ pipeline, database, version }: Origins): Envelope {
   const fixed = `"version":${JSON.stringify(version)},"connector":"postgresql","name":${JSON.stringify(pipeline)},"db":${JSON.stringify(database)}`
@@ -17,15 +17,18 @@ export function debezium({ pipeline, database, version }: Origins): Envelope {
       const { schema, table } = subject ?? { schema: '', table: '' }
       return `,"source":{${fixed},"schema":${JSON.stringify(schema)},"table":${JSON.stringify(table)},`
     },
-    stamp({ commitLsn, timeUs, xid, origin, snapshot, lastLsn }) {
-      const times = `"ts_ms":${timeUs / 1000n},"ts_us":${timeUs},"ts_ns":${timeUs * 1000n}`
-      const last = lastLsn === null ? 'null' : String.raw`\"${lastLsn}\"`
-      const whose = `"origin":${origin === null ? null : JSON.stringify(origin.name)},"origin_lsn":${origin?.lsn ?? null},`
+    stamp({ xid, origin, snapshot, last }) {
+      const times = parts`"ts_ms":${{ field: 'timeMs' }},"ts_us":${{ field: 'timeUs' }},"ts_ns":${{ field: 'timeNs' }}`
+      const whose =
+        origin === null
+          ? '"origin":null,"origin_lsn":null,'
+          : parts`"origin":${JSON.stringify(origin)},"origin_lsn":${{ field: 'originLsn' }},`
+      const before = last ? parts`\\"${{ field: 'lastLsn' }}\\"` : 'null'
       return {
-        beforeLsn: String.raw`${times},"snapshot":"${snapshot}",${whose}"sequence":"[${last},\"`,
-        betweenLsns: String.raw`\"]","txId":${xid},"xmin":null,"lsn":`,
-        beforeOrdinal: `,"position":"${commitLsn}-`,
-        end: `"},"transaction":null,${times}}`,
+        beforeLsn: parts`${times},"snapshot":"${String(snapshot)}",${whose}"sequence":"[${before},\\"`,
+        betweenLsns: parts`\\"]","txId":${xid ? { field: 'xid' } : 'null'},"xmin":null,"lsn":`,
+        beforeOrdinal: parts`,"position":"${{ field: 'commitLsn' }}-`,
+        end: parts`"},"transaction":null,${times}}`,
       }
     },
     keyHeaders: { old: '__debezium.oldkey', new: '__debezium.newkey' },

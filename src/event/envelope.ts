@@ -1,6 +1,6 @@
 /**
  * Envelopes: what stands around the rows of an event. Each format is the same few constant parts, which are compiled once per table and
- * once per transaction:
+ * once per kind of transaction:
  *
  *   head(op) BEFORE between AFTER [unchanged] source(table) stamp
  */
@@ -25,26 +25,36 @@ export interface Origin {
   readonly lsn: Lsn
 }
 
-/** What a transaction gives to all its events. */
-export interface TransactionFacts {
-  /** 16 hex digits. */
-  readonly commitLsn: string
-  /** Microseconds since 1970. */
-  readonly timeUs: bigint
-  /** Unsigned; null for snapshot rows and messages outside a transaction. */
-  readonly xid: number | null
-  readonly origin: Origin | null
+/** What tells kinds of transactions apart: what their stamps say otherwise than by what is filled in. */
+export interface TransactionKind {
+  /** False for snapshot rows and messages outside a transaction. */
+  readonly xid: boolean
+  /** Name of the replication origin that it came through. */
+  readonly origin: string | null
   readonly snapshot: boolean
-  /** Commit LSN of the transaction before it in the stream, of the first one the LSN that the stream began at; or null. */
-  readonly lastLsn: Lsn | null
+  /** Whether something is known to be before it in the stream. */
+  readonly last: boolean
 }
+
+/** What each transaction fills in: LSNs in decimal digits, but for that of its commit (16 hex digits); its time as a number since 1970, or RFC 3339. */
+export type StampField = 'xid' | 'commitLsn' | 'lastLsn' | 'originLsn' | 'timeMs' | 'timeUs' | 'timeNs' | 'time'
+
+export type StampParts = readonly (string | { readonly field: StampField })[]
 
 /** The stamp of a transaction: its texts around the change's LSN (once or twice, as decimal digits) and its ordinal (8 hex digits). */
 export interface Stamp {
-  readonly beforeLsn: string
-  readonly betweenLsns: string | null
-  readonly beforeOrdinal: string
-  readonly end: string
+  readonly beforeLsn: StampParts
+  readonly betweenLsns: StampParts | null
+  readonly beforeOrdinal: StampParts
+  readonly end: StampParts
+}
+
+/** Parts as a template of texts, other parts, and names of fields in an object: parts`"xid":${{ field: 'xid' }},`. */
+export function parts(
+  texts: TemplateStringsArray,
+  ...between: readonly (string | StampParts | StampParts[number])[]
+): StampParts {
+  return texts.flatMap((text, i) => [text, ...[between[i] ?? []].flat()])
 }
 
 export interface Envelope {
@@ -54,7 +64,7 @@ export interface Envelope {
   readonly between: string
   /** What closes the rows, and all that the table says. */
   source(subject: Subject | null): string
-  stamp(transaction: TransactionFacts): Stamp
+  stamp(kind: TransactionKind): Stamp
   /** Of the two records that a changed key becomes. */
   readonly keyHeaders: { readonly old: string; readonly new: string }
   /** On every record that has a value. */

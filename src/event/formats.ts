@@ -1,6 +1,6 @@
 /** Formats: the envelopes that there are, by name. */
 import { debezium } from './envelope-debezium.js'
-import type { Envelope, FormatName, Operation, Origins } from './envelope.js'
+import { type Envelope, type FormatName, type Operation, type Origins, parts } from './envelope.js'
 
 export function envelope(name: FormatName, origins: Origins): Envelope {
   switch (name) {
@@ -25,11 +25,11 @@ export const EVERT: Envelope = {
     subject === null
       ? ',"source":{'
       : `,"source":{"schema":${JSON.stringify(subject.schema)},"table":${JSON.stringify(subject.table)},`,
-  stamp: ({ commitLsn, timeUs, xid, origin }) => ({
-    beforeLsn: `${xid === null ? '' : `"txId":${xid},`}${origin === null ? '' : `"origin":${JSON.stringify(origin.name)},`}"lsn":`,
+  stamp: ({ xid, origin }) => ({
+    beforeLsn: parts`${xid ? parts`"txId":${{ field: 'xid' }},` : ''}${origin === null ? '' : `"origin":${JSON.stringify(origin)},`}"lsn":`,
     betweenLsns: null,
-    beforeOrdinal: `,"ts_us":${timeUs},"position":"${commitLsn}-`,
-    end: '"}}',
+    beforeOrdinal: parts`,"ts_us":${{ field: 'timeUs' }},"position":"${{ field: 'commitLsn' }}-`,
+    end: ['"}}'],
   }),
   keyHeaders: KEY_HEADERS,
   headers: null,
@@ -41,7 +41,7 @@ const PLAIN: Envelope = {
   head: () => null,
   between: '',
   source: () => '',
-  stamp: ({ commitLsn }) => ({ beforeLsn: '', betweenLsns: null, beforeOrdinal: `${commitLsn}-`, end: '' }),
+  stamp: () => ({ beforeLsn: [], betweenLsns: null, beforeOrdinal: parts`${{ field: 'commitLsn' }}-`, end: [] }),
   keyHeaders: KEY_HEADERS,
   headers: null,
 }
@@ -70,21 +70,14 @@ function cloudEvents({ pipeline }: Origins): Envelope {
     },
     between: ',"after":',
     source: () => '},',
-    stamp: ({ commitLsn, timeUs, xid, origin }) => ({
+    stamp: ({ xid, origin }) => ({
       // Numbers of 64 bits are strings: an integer attribute has 32.
-      beforeLsn: `"time":"${isoTime(timeUs)}",${xid === null ? '' : `"everttxid":"${xid}",`}${origin === null ? '' : `"evertorigin":${JSON.stringify(origin.name)},`}"evertlsn":"`,
+      beforeLsn: parts`"time":"${{ field: 'time' }}",${xid ? parts`"everttxid":"${{ field: 'xid' }}",` : ''}${origin === null ? '' : `"evertorigin":${JSON.stringify(origin)},`}"evertlsn":"`,
       betweenLsns: null,
-      beforeOrdinal: `","id":"${commitLsn}-`,
-      end: '"}',
+      beforeOrdinal: parts`","id":"${{ field: 'commitLsn' }}-`,
+      end: ['"}'],
     }),
     keyHeaders: KEY_HEADERS,
     headers: [{ key: 'content-type', value: Buffer.from('application/cloudevents+json; charset=UTF-8') }],
   }
-}
-
-/** RFC 3339 with the microseconds. */
-function isoTime(timeUs: bigint): string {
-  const microseconds = ((timeUs % 1_000_000n) + 1_000_000n) % 1_000_000n
-  const seconds = Number((timeUs - microseconds) / 1000n)
-  return `${new Date(seconds).toISOString().slice(0, 19)}.${microseconds.toString().padStart(6, '0')}Z`
 }

@@ -2,8 +2,16 @@
 import fc from 'fast-check'
 import type { FormatName, Origin, Origins } from '../../src/event/envelope.js'
 import { envelope } from '../../src/event/formats.js'
-import { stringLength, writeBytes, writeConstant, writeDigits, writeHex8, writeString } from '../../src/event/json.js'
-import { type Lsn, lsnFromHalves, toLsn } from '../../src/event/lsn.js'
+import {
+  stringLength,
+  writeBytes,
+  writeConstant,
+  writeDigits,
+  writeHex8,
+  writeString,
+  writeWhole,
+} from '../../src/event/json.js'
+import { type Lsn, LSN_ZERO, lsnFromHalves, toLsn } from '../../src/event/lsn.js'
 import { writeScalar } from '../../src/event/scalars.js'
 import { type TransactionStart, TransactionStamp } from '../../src/event/transaction-stamp.js'
 import { KIND, type Kind } from '../../src/event/type-kinds.js'
@@ -73,6 +81,15 @@ describe('the writers of bytes', () => {
         expect(OUT.toString('latin1', at, writeHex8(hex, OUT, at))).toBe(hex.toString(16).padStart(8, '0'))
         for (const digits of [String(decimal).length, 10])
           expect(OUT.toString('latin1', at, writeDigits(decimal, digits, OUT, at))).toBe(pad(decimal, digits))
+      }),
+      RUNS,
+    )
+  })
+
+  it('write whole numbers', () => {
+    fc.assert(
+      fc.property(fc.oneof(fc.maxSafeNat(), fc.nat(1_000_000_000)), fc.nat(9), (whole, at) => {
+        expect(OUT.toString('latin1', at, writeWhole(whole, OUT, at))).toBe(String(whole))
       }),
       RUNS,
     )
@@ -301,7 +318,7 @@ describe('the stamp of a transaction', () => {
 
   it.each(LAYOUTS)('is its fields, with one ordinal after the other, in %s', (format, plain) => {
     fc.assert(
-      fc.property(transactions, lsn, fc.nat(9), (begun, after, at) => {
+      fc.property(transactions, fc.oneof(lsn, fc.constant(LSN_ZERO)), fc.nat(9), (begun, after, at) => {
         const stamped = new TransactionStamp(envelope(format, ORIGINS), after)
         let last = after
         for (const { changes, origin, ...start } of begun) {
