@@ -17,16 +17,16 @@ export function debezium({ pipeline, database, version }: Origins): Envelope {
       const { schema, table } = subject ?? { schema: '', table: '' }
       return `,"source":{${fixed},"schema":${JSON.stringify(schema)},"table":${JSON.stringify(table)},`
     },
-    stamp({ xid, origin, snapshot, last }) {
+    stamp({ hasXid, origin, snapshot, hasLast }) {
       const times = parts`"ts_ms":${{ field: 'timeMs' }},"ts_us":${{ field: 'timeUs' }},"ts_ns":${{ field: 'timeNs' }}`
       const whose =
         origin === null
           ? '"origin":null,"origin_lsn":null,'
           : parts`"origin":${JSON.stringify(origin)},"origin_lsn":${{ field: 'originLsn' }},`
-      const before = last ? parts`\\"${{ field: 'lastLsn' }}\\"` : 'null'
+      const last = hasLast ? parts`\\"${{ field: 'lastLsn' }}\\"` : 'null'
       return {
-        beforeLsn: parts`${times},"snapshot":"${String(snapshot)}",${whose}"sequence":"[${before},\\"`,
-        betweenLsns: parts`\\"]","txId":${xid ? { field: 'xid' } : 'null'},"xmin":null,"lsn":`,
+        beforeLsn: parts`${times},"snapshot":"${String(snapshot)}",${whose}"sequence":"[${last},\\"`,
+        betweenLsns: parts`\\"]","txId":${hasXid ? { field: 'xid' } : 'null'},"xmin":null,"lsn":`,
         beforeOrdinal: parts`,"position":"${{ field: 'commitLsn' }}-`,
         end: parts`"},"transaction":null,${times}}`,
       }

@@ -28,12 +28,12 @@ export interface Origin {
 /** What tells kinds of transactions apart: what their stamps say otherwise than by what is filled in. */
 export interface TransactionKind {
   /** False for snapshot rows and messages outside a transaction. */
-  readonly xid: boolean
+  readonly hasXid: boolean
   /** Name of the replication origin that it came through. */
   readonly origin: string | null
   readonly snapshot: boolean
-  /** Whether something is known to be before it in the stream. */
-  readonly last: boolean
+  /** Whether it is known where what is before it in the stream ended. */
+  readonly hasLast: boolean
 }
 
 /** What each transaction fills in: LSNs in decimal digits, but for that of its commit (16 hex digits); its time as a number since 1970, or RFC 3339. */
@@ -41,7 +41,7 @@ export type StampField = 'xid' | 'commitLsn' | 'lastLsn' | 'originLsn' | 'timeMs
 
 export type StampParts = readonly (string | { readonly field: StampField })[]
 
-/** The stamp of a transaction: its texts around the change's LSN (once or twice, as decimal digits) and its ordinal (8 hex digits). */
+/** The stamp of transactions of a kind: what stands around the change's LSN (once or twice, as decimal digits) and its ordinal (8 hex digits). */
 export interface Stamp {
   readonly beforeLsn: StampParts
   readonly betweenLsns: StampParts | null

@@ -25,8 +25,8 @@ export const EVERT: Envelope = {
     subject === null
       ? ',"source":{'
       : `,"source":{"schema":${JSON.stringify(subject.schema)},"table":${JSON.stringify(subject.table)},`,
-  stamp: ({ xid, origin }) => ({
-    beforeLsn: parts`${xid ? parts`"txId":${{ field: 'xid' }},` : ''}${origin === null ? '' : `"origin":${JSON.stringify(origin)},`}"lsn":`,
+  stamp: ({ hasXid, origin }) => ({
+    beforeLsn: parts`${hasXid ? parts`"txId":${{ field: 'xid' }},` : ''}${origin === null ? '' : `"origin":${JSON.stringify(origin)},`}"lsn":`,
     betweenLsns: null,
     beforeOrdinal: parts`,"ts_us":${{ field: 'timeUs' }},"position":"${{ field: 'commitLsn' }}-`,
     end: ['"}}'],
@@ -70,9 +70,9 @@ function cloudEvents({ pipeline }: Origins): Envelope {
     },
     between: ',"after":',
     source: () => '},',
-    stamp: ({ xid, origin }) => ({
+    stamp: ({ hasXid, origin }) => ({
       // Numbers of 64 bits are strings: an integer attribute has 32.
-      beforeLsn: parts`"time":"${{ field: 'time' }}",${xid ? parts`"everttxid":"${{ field: 'xid' }}",` : ''}${origin === null ? '' : `"evertorigin":${JSON.stringify(origin)},`}"evertlsn":"`,
+      beforeLsn: parts`"time":"${{ field: 'time' }}",${hasXid ? parts`"everttxid":"${{ field: 'xid' }}",` : ''}${origin === null ? '' : `"evertorigin":${JSON.stringify(origin)},`}"evertlsn":"`,
       betweenLsns: null,
       beforeOrdinal: parts`","id":"${{ field: 'commitLsn' }}-`,
       end: ['"}'],

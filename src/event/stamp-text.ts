@@ -1,7 +1,6 @@
 /**
  * Stamp text: a part of a stamp that all changes of a transaction have in common. It is compiled once for transactions of a kind, and filled in
- * for each of them, in place: texts and buffers made for each were a fifth of all that a transaction of one row costs, most of it for collecting
- * them again.
+ * for each of them, in place: with texts and buffers made for each, a fifth of the time of a drain of one row a transaction went into collecting them.
  */
 import type { StampField, StampParts } from './envelope.js'
 import { writeConstant, writeHex8, writeWhole } from './json.js'
@@ -20,8 +19,9 @@ export interface StampFacts {
   readonly originLsn: Lsn
 }
 
-/** More than any field takes. */
+/** More than any field takes: the longest is a time with its year, 27. */
 const FIELD_BYTES = 32
+const THREE_ZEROS = Buffer.from('000')
 
 export class StampText {
   readonly #parts: readonly (Buffer | StampField)[]
@@ -30,7 +30,7 @@ export class StampText {
   readonly #views: Buffer[] = []
 
   constructor(parts: StampParts) {
-    this.#parts = parts.map((part) => (typeof part === 'string' ? Buffer.from(part) : part.field))
+    this.#parts = compile(parts)
     const bytes = this.#parts.reduce((sum, part) => sum + (Buffer.isBuffer(part) ? part.length : FIELD_BYTES), 0)
     this.#out = Buffer.allocUnsafeSlow(bytes)
   }
@@ -39,9 +39,31 @@ export class StampText {
   of(facts: StampFacts): Buffer {
     let at = 0
     for (const part of this.#parts)
-      at = typeof part === 'string' ? writeField(part, facts, this.#out, at) : writeConstant(part, this.#out, at)
+      at = typeof part === 'object' ? writeConstant(part, this.#out, at) : writeField(part, facts, this.#out, at)
     return (this.#views[at] ??= this.#out.subarray(0, at))
   }
+}
+
+/** Texts that follow each other become one. */
+function compile(parts: StampParts): readonly (Buffer | StampField)[] {
+  const compiled: (Buffer | StampField)[] = []
+  let text = ''
+  for (const part of [...parts, null]) {
+    if (typeof part === 'string') {
+      text += part
+      continue
+    }
+    if (text !== '') compiled.push(Buffer.from(text))
+    text = ''
+    if (part !== null) compiled.push(part.field)
+  }
+  return compiled
+}
+
+/** Milliseconds of microseconds. Bigints are left alone where numbers are exact: each step makes one, which takes 50 ns. */
+export function millisecondsOf(timeUs: bigint): number {
+  const number = Number(timeUs)
+  return isExact(number) ? Math.floor(number / 1000) : Number(timeUs / 1000n)
 }
 
 function writeField(field: StampField, facts: StampFacts, out: Buffer, at: number): number {
@@ -60,25 +82,28 @@ function writeField(field: StampField, facts: StampFacts, out: Buffer, at: numbe
     case 'timeMs':
       return writeInteger(timeUs / 1000n, out, at)
     case 'timeNs':
-      return writeInteger(timeUs * 1000n, out, at)
+      return timeUs === 0n ? writeWhole(0, out, at) : writeConstant(THREE_ZEROS, out, writeInteger(timeUs, out, at))
     case 'time':
       return at + out.write(isoTime(timeUs), at, 'latin1')
   }
 }
 
-/** By number arithmetic where that is exact: that of bigints makes one of each step, which takes 50 ns. */
 function writeInteger(value: bigint, out: Buffer, at: number): number {
   const number = Number(value)
-  if (number >= 0 && number <= Number.MAX_SAFE_INTEGER) return writeWhole(number, out, at)
+  if (isExact(number)) return writeWhole(number, out, at)
   return at + out.write(value.toString(), at, 'latin1')
 }
 
 function writeHex16(lsn: Lsn, out: Buffer, at: number): number {
   const number = Number(lsn)
-  const safe = number <= Number.MAX_SAFE_INTEGER
+  const safe = isExact(number)
   const high = safe ? Math.floor(number / 0x1_0000_0000) : Number(lsn >> 32n)
   at = writeHex8(high, out, at)
   return writeHex8(safe ? number - high * 0x1_0000_0000 : Number(lsn & 0xffff_ffffn), out, at)
+}
+
+function isExact(number: number): boolean {
+  return number >= 0 && number <= Number.MAX_SAFE_INTEGER
 }
 
 /** RFC 3339 with the microseconds. */

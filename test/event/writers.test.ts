@@ -303,26 +303,38 @@ describe('the stamp of a transaction', () => {
   // Few enough that some come again, in one half or both.
   const few = fc.tuple(fc.nat(1), fc.nat(1))
   const change = fc.oneof(few, fc.tuple(high, fc.oneof(half, fc.nat(99_999_999))))
-  const lsn = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }).map(toLsn)
+  // Those of real servers are small ones.
+  const largest = [2n ** 64n, 2n ** 53n, 2n ** 40n].map((beyond) => fc.bigInt({ min: 0n, max: beyond - 1n }))
+  const lsn = fc.oneof(...largest).map(toLsn)
+  // To the year 9999, where Date's own form of it ends.
+  const time = fc.oneof(...[253_402_300_799_999_999n, 2n ** 53n].map((max) => fc.bigInt({ min: 0n, max })))
+  // Few enough that kinds of transactions come again.
+  const name = fc.oneof(
+    fc.constantFrom('one', 'another'),
+    text.map((utf8) => Buffer.from(utf8).toString()),
+  )
   const transaction = fc.record({
     commitLsn: lsn,
-    // To the year 9999, where Date's own form of it ends.
-    timeUs: fc.bigInt({ min: 0n, max: 253_402_300_799_999_999n }),
+    timeUs: time,
     xid: fc.option(half),
     snapshot: fc.boolean(),
     ordinal: fc.oneof(fc.constant(0), fc.nat(0xffffff00)),
-    origin: fc.option(fc.record({ name: text.map((name) => Buffer.from(name).toString()), lsn })),
-    changes: fc.array(change, { minLength: 1, maxLength: 10 }),
+    origin: fc.option(fc.record({ name, lsn })),
+    // For its room, before its origin is known.
+    asked: fc.boolean(),
+    changes: fc.array(change, { maxLength: 10 }),
   })
-  const transactions = fc.array(transaction, { minLength: 1, maxLength: 4 })
+  const transactions = fc.array(transaction, { minLength: 1, maxLength: 6 })
 
   it.each(LAYOUTS)('is its fields, with one ordinal after the other, in %s', (format, plain) => {
     fc.assert(
       fc.property(transactions, fc.oneof(lsn, fc.constant(LSN_ZERO)), fc.nat(9), (begun, after, at) => {
         const stamped = new TransactionStamp(envelope(format, ORIGINS), after)
         let last = after
-        for (const { changes, origin, ...start } of begun) {
+        for (const { changes, origin, asked, ...start } of begun) {
           stamped.begin(start)
+          expect(stamped.timestampMs).toBe(Number(start.timeUs / 1000n))
+          if (asked) expect(stamped.bytes).toBeGreaterThan(0)
           if (origin !== null) stamped.origin(origin)
           for (const [i, [top, low]] of changes.flatMap((one) => [one, one]).entries()) {
             const ordinal = (start.ordinal + i).toString(16).padStart(8, '0')
@@ -344,12 +356,14 @@ describe('the stamp of a transaction', () => {
 
   it('is its position alone where an event is the row alone', () => {
     fc.assert(
-      fc.property(lsn, fc.nat(0xffffffff), fc.nat(9), (commitLsn, ordinal, at) => {
+      fc.property(fc.array(fc.tuple(lsn, fc.nat(0xffffffff))), fc.nat(9), (begun, at) => {
         const stamped = new TransactionStamp(envelope('plain', ORIGINS), toLsn(0n))
-        stamped.begin({ commitLsn, timeUs: 0n, xid: null, snapshot: false, ordinal })
-        const end = stamped.writePosition(OUT, at)
-        const expected = `${commitLsn.toString(16).padStart(16, '0')}-${ordinal.toString(16).padStart(8, '0')}`
-        expect(OUT.toString('latin1', at, end)).toBe(expected)
+        for (const [commitLsn, ordinal] of begun) {
+          stamped.begin({ commitLsn, timeUs: 0n, xid: null, snapshot: false, ordinal })
+          const end = stamped.writePosition(OUT, at)
+          const expected = `${commitLsn.toString(16).padStart(16, '0')}-${ordinal.toString(16).padStart(8, '0')}`
+          expect(OUT.toString('latin1', at, end)).toBe(expected)
+        }
       }),
       RUNS,
     )
