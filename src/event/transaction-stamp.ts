@@ -132,7 +132,7 @@ export class TransactionStamp {
   #isOf({ hasXid, snapshot, origin, hasLast }: TransactionKind): boolean {
     const transaction = this.#transaction
     return (
-      origin === (this.#origin === null ? null : this.#origin.name) &&
+      origin === (this.#origin?.name ?? null) &&
       hasXid === (transaction.xid !== null) &&
       snapshot === transaction.snapshot &&
       hasLast === (this.#lastLsn !== LSN_ZERO)
