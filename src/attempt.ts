@@ -7,6 +7,7 @@ import { EvertError } from './base/errors.js'
 import type { Logger } from './base/logger.js'
 import type { Envelope } from './event/envelope.js'
 import { formatLsn, type Lsn } from './event/lsn.js'
+import { notificationTopic, schemaTopic } from './event/topic-name.js'
 import type { LargeValues } from './event/transcoder.js'
 import type { ValueOptions } from './event/type-kinds.js'
 import type { Log, LogWriter } from './log/log.js'
@@ -182,7 +183,9 @@ async function prepareTopics(
   const topics = requests.map((request) => request.name)
   // A topic that is gone must not be made anew without a word.
   if (loss === null) await log.requireWhole({ name, topics, signal })
-  await log.createTopics(requests)
+  // All at once: made one by one, when the first record comes, each would hold the stream up.
+  const beside = [schemaTopic(name), notificationTopic(name)].map((topic) => ({ name: topic, keyed: true }))
+  await log.createTopics([...requests, ...beside], name)
 }
 
 /**

@@ -98,8 +98,11 @@ export interface Log {
   pipelines(): Promise<readonly string[]>
   /** Topics whose names start with the prefix, sorted, the progress topic left out. */
   topics(prefix: string): Promise<readonly TopicDescription[]>
-  /** Creates what is missing; leaves what is there as it is, but for a compacted topic that is to hold records without a key. */
-  createTopics(requests: readonly TopicRequest[]): Promise<void>
+  /**
+   * Creates what is missing, with what the progress of a pipeline needs where one is named; leaves what is there as it is, but for a
+   * compacted topic that is to hold records without a key.
+   */
+  createTopics(requests: readonly TopicRequest[], pipeline?: string): Promise<void>
   deleteTopics(names: readonly string[]): Promise<void>
   /** Removes the progress of a pipeline, so that its name starts afresh. */
   deleteProgress(name: string): Promise<void>

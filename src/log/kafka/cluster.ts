@@ -224,6 +224,17 @@ export class Cluster {
     }
   }
 
+  /** Asks who leads. An error that passes, where a partition has no leader, or where a broker does not know of a topic yet. */
+  async requireLed(topics: readonly string[]): Promise<void> {
+    const response = await this.#metadata([...topics])
+    this.#meet(response.brokers)
+    for (const described of response.topics) {
+      const { leaders } = this.#remember(described.name ?? '', described)
+      if (leaders.length === 0 || [...leaders].some((id) => id === undefined || id < 0))
+        throw answered(CODE.unknownTopicOrPartition)
+    }
+  }
+
   /** Null while there is none. Errors: TOPIC_MISSING. */
   async leader(topic: string, partition: number): Promise<Leader | null> {
     const known = this.#topics.get(topic) ?? (await this.refresh(topic))

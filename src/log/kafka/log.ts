@@ -11,14 +11,7 @@ import { requireProgress } from '../records-without-progress.js'
 import { Cluster, missing } from './cluster.js'
 import type { KafkaOptions } from './options.js'
 import { offsetsOf, readPartition } from './reader.js'
-import {
-  createProgressTopic,
-  createTopics,
-  deleteTopics,
-  listPipelines,
-  maxMessageBytes,
-  progressTopic,
-} from './topics.js'
+import { createTopics, deleteTopics, listPipelines, maxMessageBytes, progressTopic } from './topics.js'
 import { untilSettled } from './end-offsets.js'
 import { isOfLog, RememberedTopics, requireRemembered } from './remembered.js'
 import type { OnDelivered } from './transactional-id.js'
@@ -65,7 +58,7 @@ export async function openKafkaLog(options: KafkaOptions, connect = (): Cluster 
 
   const log: Log = {
     async openWriter({ name, signal, accept = false }) {
-      if (!(await exists(cluster, progressTopic(name)))) await createProgressTopic(cluster, name)
+      if (!(await exists(cluster, progressTopic(name)))) await createTopics(cluster, [], name)
       const grace = new Grace(signal, cluster.clock)
       try {
         let onDelivered: OnDelivered = () => undefined
@@ -124,7 +117,7 @@ export async function openKafkaLog(options: KafkaOptions, connect = (): Cluster 
         .map(({ name, partitions }) => ({ name, partitions }))
       return topics.toSorted((a, b) => (a.name < b.name ? -1 : 1))
     },
-    createTopics: (requests) => createTopics(cluster, requests),
+    createTopics: (requests, pipeline) => createTopics(cluster, requests, pipeline ?? null),
     deleteTopics: (names) => deleteTopics(cluster, names),
     deleteProgress: (name) => deleteTopics(cluster, [progressTopic(name)]),
     async offsets(topic, partition) {
@@ -302,7 +295,7 @@ class KafkaWriter implements LogWriter {
 async function lookUp(cluster: Cluster, request: TopicRequest): Promise<SinkTopic> {
   const asked = { object: `topic "${request.name}"`, topic: request.name }
   const known = await cluster.retry(asked, () => cluster.partitions(request.name))
-  if (known === null || !request.keyed) await createTopics(cluster, [request])
+  if (known === null || !request.keyed) await createTopics(cluster, [request], null)
   const partitions = known ?? (await cluster.retry(asked, () => cluster.partitions(request.name)))
   if (partitions === null) throw missing(request.name)
   if (cluster.options.recordLimits !== true) return { name: request.name, partitions }

@@ -15,6 +15,7 @@ import {
 const ADMIN_TIMEOUT_MS = 20_000
 /** Many topics are created and looked at in requests of this many. */
 const TOPICS_PER_REQUEST = 200
+const FIRST_LOOK_MS = 2
 const FOREVER = [
   { name: 'cleanup.policy', value: 'delete' },
   { name: 'retention.ms', value: '-1' },
@@ -30,15 +31,23 @@ export function progressTopic(pipeline: string): string {
   return `${pipeline}.progress`
 }
 
-/** Creates the topics that are missing. A compacted topic refuses records without a key, so such a topic is kept for ever instead. */
-export async function createTopics(cluster: Cluster, requests: readonly TopicRequest[]): Promise<void> {
+/**
+ * Creates the topics that are missing, with that of a pipeline's progress where one is named: together, for a controller takes its time over
+ * each request. A compacted topic refuses records without a key, so such a topic is kept for ever instead.
+ */
+export async function createTopics(
+  cluster: Cluster,
+  requests: readonly TopicRequest[],
+  pipeline: string | null,
+): Promise<void> {
   const { partitions, retention } = cluster.options.topics
   const existing = new Set((await cluster.listTopics()).map(({ name }) => name))
-  const missing = requests.filter(({ name }) => !existing.has(name))
+  const asked = requests.map(({ name, keyed }) => ({ name, partitions, configs: retentionConfigs(retention, keyed) }))
+  if (pipeline !== null) asked.push(progressSettings(pipeline))
   const unkeyed = requests.filter(({ name, keyed }) => !keyed && existing.has(name)).map(({ name }) => name)
   await create(
     cluster,
-    missing.map(({ name, keyed }) => ({ name, partitions, configs: retentionConfigs(retention, keyed) })),
+    asked.filter(({ name }) => !existing.has(name)),
   )
   await stopCompaction(cluster, unkeyed)
 }
@@ -53,7 +62,7 @@ function retentionConfigs(retention: KafkaOptions['topics']['retention'], keyed:
 }
 
 /** One partition, compacted, in small segments: what a start has to read back stays small. */
-export async function createProgressTopic(cluster: Cluster, pipeline: string): Promise<void> {
+function progressSettings(pipeline: string): TopicSettings {
   const configs = [
     { name: 'cleanup.policy', value: 'compact' },
     { name: 'segment.bytes', value: String(16 * 1024 * 1024) },
@@ -61,28 +70,29 @@ export async function createProgressTopic(cluster: Cluster, pipeline: string): P
     // Kafka refuses records from an hour ahead of its own clock; ours may be.
     { name: 'message.timestamp.type', value: 'LogAppendTime' },
   ]
-  await create(cluster, [{ name: progressTopic(pipeline), partitions: 1, configs }])
+  return { name: progressTopic(pipeline), partitions: 1, configs }
 }
 
 /**
- * Asks again for what is not there yet: with ZooKeeper, a topic whose deletion is under way is no longer shown, but refused as one that
- * exists. A topic can be written to when every partition has a leader that the cluster knows of.
+ * A topic can be written to when every partition has a leader that the cluster knows of, which takes some milliseconds. What was refused
+ * as one that exists is asked for again until then: with ZooKeeper, a topic whose deletion is under way is no longer shown.
  */
 async function create(cluster: Cluster, topics: readonly TopicSettings[]): Promise<void> {
   for (let from = 0; from < topics.length; from += TOPICS_PER_REQUEST) {
-    let left = topics.slice(from, from + TOPICS_PER_REQUEST)
-    const object = left.length === 1 ? `topic "${left[0]?.name}"` : `${left.length} topics`
-    await cluster.retry({ object }, async () => {
-      await request(cluster, left)
-      const unled: TopicSettings[] = []
-      for (const topic of left) if (!(await isLed(cluster, topic.name))) unled.push(topic)
-      left = unled
-      if (left.length > 0) throw answered(CODE.unknownTopicOrPartition)
-    })
+    const some = topics.slice(from, from + TOPICS_PER_REQUEST)
+    const names = some.map(({ name }) => name)
+    const object = some.length === 1 ? `topic "${names[0]}"` : `${some.length} topics`
+    let created = false
+    const work = async (): Promise<void> => {
+      if (!created) created = await request(cluster, some)
+      await cluster.requireLed(names)
+    }
+    await cluster.retry({ object }, work, { firstMs: FIRST_LOOK_MS })
   }
 }
 
-async function request(cluster: Cluster, topics: readonly TopicSettings[]): Promise<void> {
+/** False where some of them were there already. */
+async function request(cluster: Cluster, topics: readonly TopicSettings[]): Promise<boolean> {
   try {
     await cluster.callController(
       createTopicsRequest,
@@ -90,9 +100,11 @@ async function request(cluster: Cluster, topics: readonly TopicSettings[]): Prom
       ADMIN_TIMEOUT_MS,
       false,
     )
+    return true
   } catch (error) {
     const refused = codesOf(error).filter((code) => code !== CODE.topicAlreadyExists && code !== CODE.none)
     if (refused.length > 0 || codesOf(error).length === 0) throw error
+    return false
   }
 }
 
@@ -108,11 +120,6 @@ function creation(
 } {
   const { replicationFactor } = cluster.options.topics
   return { name, numPartitions: partitions, replicationFactor, assignments: [], configs: [...configs] }
-}
-
-async function isLed(cluster: Cluster, topic: string): Promise<boolean> {
-  const found = await cluster.refresh(topic)
-  return found !== null && found.leaders.length > 0 && [...found.leaders].every((id) => id !== undefined && id >= 0)
 }
 
 /** The largest batch, and so the largest record, that a topic takes. Error: LOG_PROTOCOL where the broker does not say. */
