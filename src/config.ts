@@ -222,7 +222,7 @@ export const OPTIONS = [
     default: '0ms',
     help: 'how long a transaction waits for others to share its log transaction',
     prose:
-      '0 publishes at once, and batches grow by themselves under load. More than 0 trades latency for fewer log transactions.',
+      '0 publishes at once, and batches grow by themselves under load: a backlog waits up to 40 ms for a batch to fill. More than 0 trades latency for fewer log transactions.',
   },
   {
     name: 'listen',

@@ -17,7 +17,7 @@ export interface BatchLimits {
    * where it stands; as much again may fill meanwhile before the socket is paused.
    */
   readonly bytes: number
-  /** How long a transaction may wait for others to share its log transaction; 0 publishes at once. */
+  /** How long a transaction may wait for others to share its log transaction; 0 publishes at once, but for a stream that is fast (linger.ts). */
   readonly ageMs: number
 }
 

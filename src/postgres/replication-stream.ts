@@ -10,6 +10,7 @@ import type { CopySocket } from './copy-socket.js'
 import type { Batch, ChangesRequest } from './batch.js'
 import { type Bystander, Changes } from './changes.js'
 import { uint32 } from './framer.js'
+import { Linger } from './linger.js'
 import { PgoutputDecoder } from './pgoutput.js'
 import { readServerError, replicationError } from './server-error.js'
 import { lost, Silence, SILENCE_MS } from './silence.js'
@@ -75,9 +76,7 @@ export class ReplicationStream {
   #waiting = 0
   #reached = false
   #closing = false
-  /** Until what the sink holds is old. */
-  #aging: Timer | null = null
-  #old = false
+  readonly #linger: Linger
   #timer: Timer | null = null
   readonly #silence: Silence
 
@@ -87,6 +86,9 @@ export class ReplicationStream {
     this.#options = options
     this.#clock = options.clock ?? systemClock
     this.#status = new StandbyStatus((message) => socket.write(message), this.#clock)
+    this.#linger = new Linger(this.#clock, () => {
+      if (this.#wake !== null) this.#take()
+    })
     this.#decoder = new PgoutputDecoder({
       begin: (high, low, timeUs, xid) => this.#begin(high, low, timeUs, xid),
       commit: (high, low, endHigh, endLow) => this.#commit(high, low, endHigh, endLow),
@@ -346,9 +348,10 @@ export class ReplicationStream {
     const whole = moved && !changes.midTransaction && !this.#parting
     if (whole) {
       if (sink.records === 0 && !this.#partial && !this.#idle && !this.#reached && !this.#published) return
-      if (sink.records > 0 && !full && !this.#reached && this.#young(limits.ageMs)) return
+      if (sink.records > 0 && !full && !this.#reached && this.#linger.waits(limits)) return
     } else if (!full) return
     const endLsn = whole ? changes.endLsn : null
+    this.#linger.taken(sink.bytes, limits)
     this.#taken = { records: request.cut(), endLsn, commitLsn: changes.commitLsn }
     if (endLsn !== null) {
       this.#takenEnd = endLsn
@@ -358,9 +361,6 @@ export class ReplicationStream {
     this.#resting = false
     this.#partial = !whole
     this.#idle = false
-    this.#aging?.cancel()
-    this.#aging = null
-    this.#old = false
     this.#onTaken()
     this.#wake?.()
     this.#socket.resume()
@@ -374,16 +374,6 @@ export class ReplicationStream {
     const { midTransaction, endLsn } = this.#reader()
     if (this.#resting || (this.#partial && !midTransaction && endLsn > this.#takenEnd)) return true
     return sink.bytes - (midTransaction ? this.#heldAtBegin : 0) >= limits.bytes
-  }
-
-  /** True while the oldest record in the sink is younger than the limit. The timer says when, and nothing else: by another clock it may be early. */
-  #young(ageMs: number): boolean {
-    if (ageMs === 0 || this.#old) return false
-    this.#aging ??= this.#clock.after(ageMs, () => {
-      this.#old = true
-      if (this.#wake !== null) this.#take()
-    })
-    return true
   }
 
   #fail(error: Error): void {
