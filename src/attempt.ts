@@ -183,7 +183,7 @@ async function prepareTopics(
   const topics = requests.map((request) => request.name)
   // A topic that is gone must not be made anew without a word.
   if (loss === null) await log.requireWhole({ name, topics, signal })
-  // All at once: made one by one, when the first record comes, each would hold the stream up.
+  // Made one by one, when the first record comes, each would hold the stream up.
   const beside = [schemaTopic(name), notificationTopic(name)].map((topic) => ({ name: topic, keyed: true }))
   await log.createTopics([...requests, ...beside], name)
 }

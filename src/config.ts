@@ -222,7 +222,7 @@ export const OPTIONS = [
     default: '0ms',
     help: 'how long a transaction waits for others to share its log transaction',
     prose:
-      '0 publishes at once, and batches grow by themselves under load: a backlog waits up to 40 ms for a batch to fill. More than 0 trades latency for fewer log transactions.',
+      'With 0, what comes is published at once, and batches grow by themselves under load; only in a stream that brings more than 13 MB of events a second, such as a backlog, log transactions follow each other no sooner than after 40 ms, or when one is full. More than 0 trades latency for fewer log transactions, and is what a fast stream waits, too.',
   },
   {
     name: 'listen',

@@ -38,6 +38,30 @@ async function events(): Promise<{ op: string; before: unknown; after: unknown; 
     .toSorted((a, b) => (a.position < b.position ? -1 : 1))
 }
 
+it('has its topics before its writer is opened, and none is made while the stream is read', async () => {
+  await database.query('create table orders (id int primary key)')
+  const at: string[][] = []
+  const asked: (string | undefined)[] = []
+  const opened = async (): Promise<Log> => {
+    const log = await openLog()
+    const { createTopics, openWriter } = log
+    log.createTopics = async (requests, pipeline) => {
+      asked.push(pipeline)
+      await createTopics(requests, pipeline)
+    }
+    log.openWriter = async (options) => {
+      at.push((await log.topics(`${database.name}.`)).map(({ name }) => name.slice(database.name.length)))
+      return await openWriter(options)
+    }
+    return log
+  }
+  const pipeline = startPipeline(database, { openLog: opened })
+  await pipeline.caughtUp()
+  await pipeline.stop()
+  expect(at).toEqual([['.notification', '.public.orders', '.schema']])
+  expect(asked).toEqual([database.name])
+})
+
 describe('what is appended as it comes', () => {
   const filled = { bytes: 1, records: 1 }
   const writer = { ready: async () => undefined }

@@ -31,7 +31,7 @@ export const drop: RunCommand = async ({ config, logger, signal }) => {
     log = openLog === null ? null : await openLog()
     const removals = [
       ...(await inServer(connection, names)),
-      ...(log === null ? [] : await inLog(log, names.name, { topics: config.topics === true, signal })),
+      ...(log === null ? [] : await inLog(log, names.name, { topics: config.topics === true })),
     ]
     process.stdout.write(description(names.name, removals, log !== null))
     if (removals.length === 0) return
@@ -78,21 +78,16 @@ async function inServer(connection: Connection, names: PipelineNames): Promise<R
   return removals
 }
 
-async function inLog(
-  log: Log,
-  name: string,
-  { topics: withTopics, signal }: { topics: boolean; signal: AbortSignal },
-): Promise<Removal[]> {
-  const progress = await log.readProgress({ name, signal })
+async function inLog(log: Log, name: string, { topics: withTopics }: { readonly topics: boolean }): Promise<Removal[]> {
+  // Also one without an entry, which a start that came no further left.
+  const known = (await log.pipelines()).includes(name)
   const topics = withTopics ? await log.topics(`${name}.`) : []
   return [
     ...topics.map((topic) => ({
       what: `topic "${topic.name}" with its events`,
       remove: () => log.deleteTopics([topic.name]),
     })),
-    ...(progress.size === 0
-      ? []
-      : [{ what: `progress of pipeline "${name}" in the log`, remove: () => log.deleteProgress(name) }]),
+    ...(known ? [{ what: `progress of pipeline "${name}" in the log`, remove: () => log.deleteProgress(name) }] : []),
   ]
 }
 

@@ -94,7 +94,7 @@ export interface Log {
   }): Promise<void>
   /** Progress without fencing anybody, for read-only commands. */
   readProgress(options: { readonly name: string; readonly signal: AbortSignal }): Promise<Progress>
-  /** Names of the pipelines that have written into this log, sorted. */
+  /** Names of the pipelines that have written into this log, or were about to, sorted. */
   pipelines(): Promise<readonly string[]>
   /** Topics whose names start with the prefix, sorted, the progress topic left out. */
   topics(prefix: string): Promise<readonly TopicDescription[]>

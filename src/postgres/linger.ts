@@ -1,13 +1,16 @@
 /**
- * Linger: how long what was decoded waits for more to share its log transaction, which costs evert and the broker a millisecond each, whatever
- * it holds. Where a log answers faster than that is worth, a backlog would be published in a thousand small ones.
+ * Linger: how long what was decoded waits for more to share its log transaction, which costs evert and the broker a millisecond or two each,
+ * whatever it holds: where a log answers at once, a fast stream would be published in hundreds of small ones a second.
  */
 import type { Clock, Timer } from '../base/clock.js'
 import type { BatchLimits } from './batch.js'
 
-/** In a stream that is fast enough to fill a quarter of a batch within it. */
-const FAST_MS = 40
-const FAST_SHARE = 1 / 4
+/** 13 MB/s of events: with one row a millisecond, or a burst of a hundred, nothing waits. */
+const FAST_BYTES_PER_MS = 13_000
+/** A pace over less than this is none. */
+const PACE_MS = 10
+/** From one batch to the next, where the stream is fast. */
+const SHARED_MS = 40
 
 export class Linger {
   readonly #clock: Clock
@@ -23,11 +26,13 @@ export class Linger {
     this.#onOld = onOld
   }
 
-  /** True while the oldest record is younger than it may become. The timer says when, and nothing else: by another clock it may be early. */
+  /** Asked where a batch could be taken; true from then on for as long as it may wait. The timer says when that is over: a clock may be early. */
   waits({ ageMs }: BatchLimits): boolean {
-    const waitMs = ageMs === 0 && this.#fast ? FAST_MS : ageMs
-    if (waitMs === 0 || this.#old) return false
-    this.#aging ??= this.#clock.after(waitMs, () => {
+    if (this.#old || (ageMs === 0 && !this.#fast)) return false
+    if (this.#aging !== null) return true
+    const waitMs = ageMs === 0 ? SHARED_MS - (this.#clock.elapsedMs() - this.#takenMs) : ageMs
+    if (waitMs <= 0) return false
+    this.#aging = this.#clock.after(waitMs, () => {
       this.#old = true
       this.#onOld()
     })
@@ -35,12 +40,16 @@ export class Linger {
   }
 
   /** A batch of so many bytes was taken. */
-  taken(bytes: number, limits: BatchLimits): void {
+  taken(bytes: number): void {
     const nowMs = this.#clock.elapsedMs()
-    this.#fast = bytes * FAST_MS >= limits.bytes * FAST_SHARE * (nowMs - this.#takenMs)
+    this.#fast = bytes >= FAST_BYTES_PER_MS * Math.max(nowMs - this.#takenMs, PACE_MS)
     this.#takenMs = nowMs
+    this.stop()
+    this.#old = false
+  }
+
+  stop(): void {
     this.#aging?.cancel()
     this.#aging = null
-    this.#old = false
   }
 }

@@ -183,6 +183,7 @@ export class ReplicationStream {
     if (this.#closing) return
     this.#closing = true
     this.#status.stop()
+    this.#linger.stop()
     this.#timer?.cancel()
     if (this.#error === null) {
       await new Promise<void>((resolve) => {
@@ -348,10 +349,11 @@ export class ReplicationStream {
     const whole = moved && !changes.midTransaction && !this.#parting
     if (whole) {
       if (sink.records === 0 && !this.#partial && !this.#idle && !this.#reached && !this.#published) return
-      if (sink.records > 0 && !full && !this.#reached && this.#linger.waits(limits)) return
+      const ends = full || this.#reached || this.#waiting > 0 // nothing more can come
+      if (sink.records > 0 && !ends && this.#linger.waits(limits)) return
     } else if (!full) return
     const endLsn = whole ? changes.endLsn : null
-    this.#linger.taken(sink.bytes, limits)
+    this.#linger.taken(sink.bytes)
     this.#taken = { records: request.cut(), endLsn, commitLsn: changes.commitLsn }
     if (endLsn !== null) {
       this.#takenEnd = endLsn
@@ -379,6 +381,7 @@ export class ReplicationStream {
   #fail(error: Error): void {
     this.#error ??= error
     this.#status.stop()
+    this.#linger.stop()
     this.#timer?.cancel()
     this.#opened?.reject(error)
     this.#opened = null

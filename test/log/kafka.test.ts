@@ -1,7 +1,11 @@
+import type { Broker } from '@platformatic/kafka'
 import { Kafka, logLevel } from 'kafkajs'
 import type { Compression } from '../../src/log/compression.js'
+import { Cluster } from '../../src/log/kafka/cluster.js'
+import { CODE } from '../../src/log/kafka/errors.js'
 import { openKafkaLog } from '../../src/log/kafka/log.js'
 import type { KafkaOptions } from '../../src/log/kafka/options.js'
+import type { VersionedRequest } from '../../src/log/kafka/requests.js'
 import type { Log } from '../../src/log/log.js'
 import { kafkaOptions } from '../support/kafka-options.js'
 import { describeKafka, testKafka, uniqueName } from '../support/servers.js'
@@ -14,6 +18,27 @@ function options(over: Partial<KafkaOptions> = {}): KafkaOptions {
 }
 
 const signal = new AbortController().signal
+
+/** Counts the requests that create topics, and answers one of them itself: codes by the topic's place. */
+class Creating extends Cluster {
+  requests = 0
+  instead: Readonly<Record<number, number>> | null = null
+
+  override async call<Arguments extends unknown[], Response>(
+    broker: Broker,
+    request: VersionedRequest<Arguments, Response>,
+    ...parameters: Arguments
+  ): Promise<Response> {
+    if (request.name !== 'CreateTopics') return await super.call(broker, request, ...parameters)
+    this.requests++
+    const { instead } = this
+    if (instead === null) return await super.call(broker, request, ...parameters)
+    this.instead = null
+    const errors = Object.entries(instead).map(([index, apiCode]) => ({ apiCode, path: `/topics/${index}` }))
+    if (errors.length > 0) throw Object.assign(new Error('refused'), { errors })
+    return {} as Response
+  }
+}
 
 describeKafka('the Kafka log', () => {
   logContract('Kafka', {
@@ -78,6 +103,44 @@ describeKafka('the Kafka log', () => {
       hint: expect.stringContaining('max.message.bytes'),
     })
     await writer.close()
+    await log.close()
+  })
+
+  it('makes the topics of a pipeline, and that of its progress, in one request', async () => {
+    const name = uniqueName('pipeline')
+    const cluster = new Creating(options())
+    const log = await openKafkaLog(options(), () => cluster)
+    const requests = ['a', 'b'].map((table) => ({ name: `${name}.public.${table}`, keyed: true }))
+    await log.createTopics(requests, name)
+    expect(await log.pipelines()).toContain(name)
+    expect(await log.topics(`${name}.`)).toHaveLength(2)
+    await (await log.openWriter({ name, signal })).close()
+    expect(cluster.requests).toBe(1)
+    await log.close()
+  })
+
+  it('says which of the topics is refused', async () => {
+    const log = await openKafkaLog(options())
+    const created = log.createTopics([uniqueName('topic'), 'no topic!'].map((name) => ({ name, keyed: true })))
+    await expect(created).rejects.toMatchObject({
+      code: 'TOPIC_INVALID',
+      message: expect.stringContaining('topic "no topic!"'),
+    })
+    await log.close()
+  })
+
+  it.each([
+    { what: 'refused for a while, beside one that is there', answer: { 0: CODE.topicAlreadyExists, 1: CODE.throttlingQuotaExceeded } }, // prettier-ignore
+    { what: 'that are said to be there, and are not', answer: { 0: CODE.topicAlreadyExists, 1: CODE.topicAlreadyExists } }, // prettier-ignore
+    { what: 'that are made, and gone before they are seen', answer: {} },
+  ])('asks again for topics $what', async ({ answer }) => {
+    const cluster = new Creating(options())
+    const log = await openKafkaLog(options(), () => cluster)
+    const requests = [0, 1].map(() => ({ name: uniqueName('topic'), keyed: true }))
+    cluster.instead = answer
+    await log.createTopics(requests)
+    expect(cluster.requests).toBe(2)
+    expect(await log.topics(requests[1]!.name)).toHaveLength(1)
     await log.close()
   })
 

@@ -2,9 +2,17 @@
 import { type Clock, systemClock } from '../../src/base/clock.js'
 import { Linger } from '../../src/postgres/linger.js'
 
-const LIMITS = { bytes: 1_000_000, ageMs: 0 }
+const AT_ONCE = { bytes: 2_000_000, ageMs: 0 }
 
-function start(): { linger: Linger; pass: (ms: number) => void; timers: [number, () => void][]; told: () => number } {
+interface Started {
+  readonly linger: Linger
+  /** Milliseconds and work of the timer that runs. */
+  readonly timers: [number, () => void][]
+  readonly pass: (ms: number) => void
+  readonly told: () => number
+}
+
+function start(): Started {
   let nowMs = 5000
   let told = 0
   const timers: [number, () => void][] = []
@@ -20,41 +28,61 @@ function start(): { linger: Linger; pass: (ms: number) => void; timers: [number,
   return { linger, timers, told: () => told, pass: (ms) => void (nowMs += ms) }
 }
 
-it('does not wait in a stream of which nothing was taken, nor in one that is slow', () => {
+it.each([
+  { what: 'of which nothing was taken', batches: [] },
+  { what: 'whose first batch came after a while', batches: [[5000, 2_000_000]] },
+  { what: 'of one small transaction a millisecond', batches: [[1, 300], [1, 300], [1, 300]] }, // prettier-ignore
+  { what: 'in which two bursts followed each other at once', batches: [[5, 120_000], [0, 120_000]] }, // prettier-ignore
+  { what: 'of 12 MB/s', batches: [[20, 240_000], [20, 240_000]] }, // prettier-ignore
+])('does not wait in a stream $what', ({ batches }) => {
   const { linger, pass, timers } = start()
-  expect(linger.waits(LIMITS)).toBe(false)
-  linger.taken(LIMITS.bytes, LIMITS)
-  expect(linger.waits(LIMITS)).toBe(false)
-  pass(10)
-  linger.taken(60_000, LIMITS)
-  expect(linger.waits(LIMITS)).toBe(false)
+  for (const [ms = 0, bytes = 0] of batches) {
+    pass(ms)
+    linger.taken(bytes)
+    pass(1)
+    expect(linger.waits(AT_ONCE)).toBe(false)
+  }
   expect(timers).toEqual([])
 })
 
-it('waits in a stream that fills a quarter of a batch in 40 ms, until that time is over, and not in the next batch of one that has slowed down', () => {
+it('waits in a fast stream until 40 ms after the last batch, by the timer', () => {
   const { linger, pass, timers, told } = start()
-  linger.taken(0, LIMITS)
-  pass(10)
-  linger.taken(62_500, LIMITS)
-  expect(linger.waits(LIMITS)).toBe(true)
+  linger.taken(0)
+  pass(20)
+  linger.taken(300_000)
+  pass(15)
+  expect(linger.waits(AT_ONCE)).toBe(true)
   pass(1000)
-  expect(linger.waits(LIMITS)).toBe(true) // the timer says when
-  expect(timers.map(([ms]) => ms)).toEqual([40])
+  expect(linger.waits(AT_ONCE)).toBe(true)
+  expect(timers.map(([ms]) => ms)).toEqual([25])
   timers[0]![1]()
   expect(told()).toBe(1)
-  expect(linger.waits(LIMITS)).toBe(false)
-  linger.taken(100_000, LIMITS)
+  expect(linger.waits(AT_ONCE)).toBe(false)
+  linger.taken(300_000)
   expect(timers).toEqual([])
-  expect(linger.waits(LIMITS)).toBe(false)
+  expect(linger.waits(AT_ONCE)).toBe(false) // it came in more than a second
 })
 
-it('waits as long as it was told to, in a fast stream, too', () => {
+it('does not wait in a stream that was fast, and then had nothing for a while', () => {
   const { linger, pass, timers } = start()
-  const limits = { ...LIMITS, ageMs: 5 }
+  linger.taken(0)
+  pass(20)
+  linger.taken(300_000)
+  pass(41)
+  expect(linger.waits(AT_ONCE)).toBe(false)
+  expect(timers).toEqual([])
+})
+
+it('waits as long as it was told to, from when it could be taken, in a fast stream, too', () => {
+  const { linger, pass, timers } = start()
+  const limits = { ...AT_ONCE, ageMs: 5 }
   expect(linger.waits(limits)).toBe(true)
-  linger.taken(0, limits)
-  pass(1)
-  linger.taken(LIMITS.bytes, limits)
+  linger.taken(0)
+  pass(20)
+  linger.taken(2_000_000)
+  pass(100)
   expect(linger.waits(limits)).toBe(true)
   expect(timers.map(([ms]) => ms)).toEqual([5])
+  linger.stop()
+  expect(timers).toEqual([])
 })

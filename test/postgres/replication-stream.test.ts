@@ -34,10 +34,11 @@ interface Opened {
   readonly peer: net.Socket
   /** The first byte of each message that the server got. */
   readonly heard: readonly number[]
+  readonly sink: { bytes: number; records: number }
   readonly next: () => Promise<unknown>
 }
 
-/** A stream with a server that says hello and goodbye. What its sink holds stays the same. */
+/** A stream with a server that says hello and goodbye. Its sink holds a record, always; its bytes are what is set, until they are cut. */
 async function open(clock: Partial<Clock>, limits: ChangesRequest<null>['limits']): Promise<Opened> {
   const [client, peer] = await socketPair()
   const heard: number[] = []
@@ -54,9 +55,13 @@ async function open(clock: Partial<Clock>, limits: ChangesRequest<null>['limits'
     clock: { ...systemClock, after: () => NEVER, every: () => NEVER, ...clock },
   })
   await stream.open()
+  const sink = { bytes: 10, records: 1 }
   const changes = stream.changes({
-    sink: { bytes: 10, records: 1 } as RecordSink,
-    cut: () => null,
+    sink: sink as RecordSink,
+    cut() {
+      sink.bytes = 0
+      return null
+    },
     limits,
     from: toLsn(1n),
     signal: new AbortController().signal,
@@ -69,14 +74,15 @@ async function open(clock: Partial<Clock>, limits: ChangesRequest<null>['limits'
     skipsOrigin: () => false,
     nowUs: () => 0n,
   })
-  return { stream, client, peer, heard, next: () => changes.next() }
+  return { stream, client, peer, heard, sink, next: () => changes.next() }
 }
 
 it('is left at once by a stop while the sink is full, though nothing of the socket was read then', async () => {
-  const { stream, client, peer, heard, next } = await open({}, { bytes: 1, ageMs: 0 })
+  const { stream, client, peer, heard, sink, next } = await open({}, { bytes: 1, ageMs: 0 })
   const first = next()
   peer.write(keepalive(100))
   await first
+  sink.bytes = 10
   peer.write(keepalive(200))
   while (!client.isPaused()) await new Promise((resolve) => setImmediate(resolve))
   await stream.close()
@@ -108,6 +114,45 @@ it('gives what is old enough when the timer says so, though the clock is a momen
     timers.pop()?.()
     await batch
   }
+  await stream.close()
+  peer.destroy()
+})
+
+it('gives a batch of a fast stream 40 ms after the last one, or once it is full', async () => {
+  const timers: (() => void)[] = []
+  let nowMs = 1000
+  const clock = {
+    elapsedMs: () => nowMs,
+    after: (ms: number, work: () => void) => {
+      if (ms === 30) timers.push(work)
+      return NEVER
+    },
+  }
+  const { stream, peer, sink, next } = await open(clock, { bytes: 1_000_000, ageMs: 0 })
+  let given = 0
+  const read = (): Promise<void> => next().then(() => void given++)
+  const send = (walEnd: number, bytes: number): void => {
+    sink.bytes = bytes
+    peer.write(keepalive(walEnd))
+  }
+  for (const walEnd of [100, 200]) {
+    const batch = read()
+    nowMs += 20
+    send(walEnd, 300_000)
+    await batch
+  }
+  nowMs += 10
+  const waiting = read()
+  send(300, 300_000)
+  while (timers.length === 0) await new Promise((resolve) => setImmediate(resolve))
+  expect(given).toBe(2)
+  timers[0]!()
+  await waiting
+  nowMs += 10
+  const full = read()
+  send(400, 1_000_000)
+  await full
+  expect(timers).toHaveLength(1)
   await stream.close()
   peer.destroy()
 })

@@ -66,7 +66,10 @@ async function attempt(machine: Machine, around: Surroundings, onCommit: () => v
     const log = await openKafkaLog(options, () => new SimulatedCluster(options, { brokers, machine }))
     closers.push(() => log.close())
     const topics = server.database.tables.map(({ relation: { schema, table } }) => `${PIPELINE}.${schema}.${table}`)
-    await log.createTopics(topics.map((name) => ({ name, keyed: true })))
+    await log.createTopics(
+      topics.map((name) => ({ name, keyed: true })),
+      PIPELINE,
+    )
     while ((await server.query(machine, () => ({ active: server.slot.sender !== null }))).active) {
       await machine.delay(STANDBY_MS, signal)
     }

@@ -3,7 +3,7 @@ import { ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from '@plat
 import { EvertError } from '../../base/errors.js'
 import type { TopicRequest } from '../../event/sink.js'
 import type { Cluster } from './cluster.js'
-import { CODE, codesOf, kafkaError, answered } from './errors.js'
+import { answered, CODE, codeError, codesOf, isPassingCode, kafkaError } from './errors.js'
 import type { KafkaOptions } from './options.js'
 import {
   createTopics as createTopicsRequest,
@@ -16,6 +16,8 @@ const ADMIN_TIMEOUT_MS = 20_000
 /** Many topics are created and looked at in requests of this many. */
 const TOPICS_PER_REQUEST = 200
 const FIRST_LOOK_MS = 2
+/** For topics that were made, before they are asked for again. */
+const LOOKS = 8
 const FOREVER = [
   { name: 'cleanup.policy', value: 'delete' },
   { name: 'retention.ms', value: '-1' },
@@ -32,8 +34,8 @@ export function progressTopic(pipeline: string): string {
 }
 
 /**
- * Creates the topics that are missing, with that of a pipeline's progress where one is named: together, for a controller takes its time over
- * each request. A compacted topic refuses records without a key, so such a topic is kept for ever instead.
+ * Creates the topics that are missing, with that of a pipeline's progress where one is named: many in one request, each of which a controller
+ * takes its time over. A compacted topic refuses records without a key, so such a topic is kept for ever instead.
  */
 export async function createTopics(
   cluster: Cluster,
@@ -75,23 +77,25 @@ function progressSettings(pipeline: string): TopicSettings {
 
 /**
  * A topic can be written to when every partition has a leader that the cluster knows of, which takes some milliseconds. What was refused
- * as one that exists is asked for again until then: with ZooKeeper, a topic whose deletion is under way is no longer shown.
+ * as one that exists is asked for again with each look: with ZooKeeper, a topic whose deletion is under way is no longer shown. So is, once in
+ * a while, what was made: somebody may have deleted it.
  */
 async function create(cluster: Cluster, topics: readonly TopicSettings[]): Promise<void> {
   for (let from = 0; from < topics.length; from += TOPICS_PER_REQUEST) {
     const some = topics.slice(from, from + TOPICS_PER_REQUEST)
     const names = some.map(({ name }) => name)
     const object = some.length === 1 ? `topic "${names[0]}"` : `${some.length} topics`
-    let created = false
+    let looks = 0
     const work = async (): Promise<void> => {
-      if (!created) created = await request(cluster, some)
+      if (looks === 0) looks = (await request(cluster, some)) ? LOOKS : 1
+      looks--
       await cluster.requireLed(names)
     }
     await cluster.retry({ object }, work, { firstMs: FIRST_LOOK_MS })
   }
 }
 
-/** False where some of them were there already. */
+/** False where some of them were there already. What else is refused is told by the name of the first. */
 async function request(cluster: Cluster, topics: readonly TopicSettings[]): Promise<boolean> {
   try {
     await cluster.callController(
@@ -102,10 +106,25 @@ async function request(cluster: Cluster, topics: readonly TopicSettings[]): Prom
     )
     return true
   } catch (error) {
-    const refused = codesOf(error).filter((code) => code !== CODE.topicAlreadyExists && code !== CODE.none)
-    if (refused.length > 0 || codesOf(error).length === 0) throw error
-    return false
+    if (codesOf(error).length === 0) throw error
+    const refusals = refusalsOf(error).filter(({ code }) => code !== CODE.topicAlreadyExists && code !== CODE.none)
+    const [refusal = null] = [...refusals.filter(({ code }) => !isPassingCode(code)), ...refusals]
+    if (refusal === null) return false
+    const topic = topics[refusal.index]?.name
+    if (isPassingCode(refusal.code) || topic === undefined) throw answered(refusal.code)
+    throw codeError(refusal.code, { object: `topic "${topic}"`, topic }, error)
   }
+}
+
+/** Codes in the answer to a creation, and the places of their topics in the request. */
+function refusalsOf(error: unknown): { readonly code: number; readonly index: number }[] {
+  const inner = typeof error === 'object' && error !== null && 'errors' in error ? error.errors : null
+  const errors: unknown[] = Array.isArray(inner) && inner.length > 0 ? inner : [error]
+  return errors.flatMap((each) => {
+    const path = typeof each === 'object' && each !== null && 'path' in each ? String(each.path) : ''
+    const index = Number(/^\/topics\/(\d+)/.exec(path)?.[1] ?? 0)
+    return codesOf(each).map((code) => ({ code, index }))
+  })
 }
 
 function creation(
