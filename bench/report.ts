@@ -84,17 +84,29 @@ interface Publication {
   readonly only?: string
 }
 
+/** What README.md has between `<!-- name -->` and `<!-- /name -->`. */
+export function published(name: string): string {
+  const [readme, from, to] = placeOf(name)
+  return readme.slice(from, to)
+}
+
+/** The text of README.md, and where the place begins and ends in it. */
+function placeOf(name: string): [string, number, number] {
+  const readme = readFileSync(README, 'utf8')
+  const head = `<!-- ${name} -->`
+  const [from, to] = [readme.indexOf(head) + head.length, readme.indexOf(`<!-- /${name} -->`)]
+  if (from < head.length || to < from) throw new Error(`bench/README.md has no place for ${name}`)
+  return [readme, from, to]
+}
+
 /** Prints it, and writes it between `<!-- name -->` and `<!-- /name -->`. */
 export async function publish(name: string, text: string, { chart, only = '' }: Publication = {}): Promise<void> {
   process.stdout.write(`\n${text}\n`)
   if (!WHOLE || only !== '') return
-  const readme = readFileSync(README, 'utf8')
-  const [head, foot] = [`<!-- ${name} -->`, `<!-- /${name} -->`]
-  const [from, to] = [readme.indexOf(head), readme.indexOf(foot)]
-  if (from < 0 || to < from) throw new Error(`bench/README.md has no place for ${name}`)
+  const [readme, from, to] = placeOf(name)
   if (chart !== undefined) writeFileSync(new URL(`./${name}.svg`, import.meta.url), chart)
   const image = chart === undefined ? '' : `![${name}](${name}.svg)\n\n`
-  const written = `${readme.slice(0, from)}${head}\n\n${image}${text}\n${readme.slice(to)}`
+  const written = `${readme.slice(0, from)}\n\n${image}${text}\n${readme.slice(to)}`
   writeFileSync(README, await format(written, { parser: 'markdown', printWidth: 120 }))
 }
 

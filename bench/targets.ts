@@ -1,6 +1,6 @@
-/** Targets: what evert is to reach, and whether it did in this run. */
+/** Targets: what evert is to reach, and whether it did when it was last measured. */
 import type { Contender, Results } from './contest.js'
-import { type Cells, conditions, cpuOf, publish, shareOf, table } from './report.js'
+import { type Cells, conditions, cpuOf, publish, published, shareOf, table } from './report.js'
 
 /** One of a contest: a multiple of the speed of another, or CPU. */
 export interface ContestTarget {
@@ -11,8 +11,8 @@ export interface ContestTarget {
   readonly cpuAtMost?: number
 }
 
+const REACHED = 'yes'
 const lines: Cells[] = []
-let missed = 0
 
 export function judge(
   line: string,
@@ -20,9 +20,9 @@ export function judge(
   { atLeast = -Infinity, atMost = Infinity, digits = 2 }: { atLeast?: number; atMost?: number; digits?: number },
 ): void {
   const reached = value >= atLeast && value <= atMost
-  if (!reached) missed++
   const wanted = atMost === Infinity ? `≥ ${atLeast}` : `≤ ${atMost}`
-  lines.push([line, wanted, value.toFixed(digits), reached ? 'yes' : '**no**'])
+  const day = new Date().toISOString().slice(0, 10)
+  lines.push([line, wanted, value.toFixed(digits), reached ? REACHED : '**no**', day])
 }
 
 export function judgeContest(
@@ -39,10 +39,28 @@ export function judgeContest(
   }
 }
 
-/** Of the benchmarks that ran; written into README.md where they were all. */
-export async function publishTargets(only: string): Promise<void> {
+/** Of the benchmarks that ran; what others have measured stays, unless all ran. */
+export async function publishTargets({ all, only }: { readonly all: boolean; readonly only: string }): Promise<void> {
   if (lines.length === 0) return
-  const count = `${lines.length - missed} of ${lines.length} are reached.`
-  const text = `${conditions(null)} ${count}\n\n${table(['what', 'wanted', 'this run', 'reached'], lines)}`
+  const measured = new Map(lines.map((cells) => [cells[0], cells]))
+  const before: readonly Cells[] = all ? [] : linesOf(published('targets'))
+  const known = new Set(before.map(([what]) => what))
+  const rows = [
+    ...before.map((cells) => measured.get(cells[0]!) ?? cells),
+    ...lines.filter(([what]) => !known.has(what!)),
+  ]
+  const count = rows.filter((cells) => cells[3] === REACHED).length
+  const text = `${conditions(null)} ${count} of ${rows.length} are reached.\n\n${table(['what', 'wanted', 'measured', 'reached', 'on'], rows)}`
   await publish('targets', text, { only })
+}
+
+/** The cells of a table in Markdown. */
+function linesOf(text: string): Cells[] {
+  const rows = text.split('\n').filter((line) => line.startsWith('|'))
+  return rows.slice(2).map((line) =>
+    line
+      .split('|')
+      .slice(1, -1)
+      .map((cell) => cell.trim()),
+  )
 }

@@ -2,13 +2,16 @@
 import type net from 'node:net'
 import { type Clock, systemClock } from '../../src/base/clock.js'
 import { EVERT } from '../../src/event/formats.js'
+import type { Relation } from '../../src/event/relation.js'
 import { toLsn } from '../../src/event/lsn.js'
 import type { RecordSink } from '../../src/event/sink.js'
 import { DEFAULT_VALUES } from '../../src/event/type-kinds.js'
-import type { ChangesRequest } from '../../src/postgres/batch.js'
+import type { Batch, ChangesRequest } from '../../src/postgres/batch.js'
+import { BatchSink } from '../../src/log/batch-sink.js'
 import { CopySocket } from '../../src/postgres/copy-socket.js'
 import { ReplicationStream } from '../../src/postgres/replication-stream.js'
 import { withoutMemory } from '../../src/postgres/tables.js'
+import { begin, commit, insert, relation, walData } from '../simulation/postgres/messages.js'
 import { socketPair } from '../support/socket-pair.js'
 
 const COPY_BOTH = Buffer.from([0x57, 0, 0, 0, 7, 0, 0, 0])
@@ -35,11 +38,15 @@ interface Opened {
   /** The first byte of each message that the server got. */
   readonly heard: readonly number[]
   readonly sink: { bytes: number; records: number }
-  readonly next: () => Promise<unknown>
+  readonly next: () => Promise<IteratorResult<Batch<null>>>
 }
 
 /** A stream with a server that says hello and goodbye. Its sink holds a record, always; its bytes are what is set, until they are cut. */
-async function open(clock: Partial<Clock>, limits: ChangesRequest<null>['limits']): Promise<Opened> {
+async function open(
+  clock: Partial<Clock>,
+  limits: ChangesRequest<null>['limits'],
+  over: Partial<ChangesRequest<null>> = {},
+): Promise<Opened> {
   const [client, peer] = await socketPair()
   const heard: number[] = []
   peer.on('data', (chunk: Buffer) => {
@@ -73,6 +80,7 @@ async function open(clock: Partial<Clock>, limits: ChangesRequest<null>['limits'
     largeValues: { omit: false, onSkip: () => undefined },
     skipsOrigin: () => false,
     nowUs: () => 0n,
+    ...over,
   })
   return { stream, client, peer, heard, sink, next: () => changes.next() }
 }
@@ -153,6 +161,45 @@ it('gives a batch of a fast stream 40 ms after the last one, or once it is full'
   send(400, 1_000_000)
   await full
   expect(timers).toHaveLength(1)
+  await stream.close()
+  peer.destroy()
+})
+
+it('ends no log transaction with a part that holds the shapes of tables only', async () => {
+  const item: Relation = {
+    oid: 1,
+    schema: 'public',
+    table: 'item',
+    replicaIdentity: 'default',
+    columns: [{ name: 'id', key: true, typeOid: 23, typeModifier: -1 }],
+  }
+  const sink = new BatchSink({ lookup: ({ name }) => ({ name, partitions: 1 }) })
+  const { stream, client, peer, next } = await open(
+    {},
+    { bytes: 50, ageMs: 0 },
+    {
+      sink,
+      cut() {
+        sink.cut().release()
+        return null
+      },
+      relations: withoutMemory(async () => ({ primaryKey: ['id'], typeNames: ['integer'], types: {} })),
+    },
+  )
+  const shapes = next()
+  peer.write(walData(0n, begin(200n, 0n, 1)))
+  peer.write(walData(0n, relation(item)))
+  expect((await shapes).value).toMatchObject({ endLsn: null })
+  const whole = next()
+  const read = client.bytesRead
+  // Something is read between the shapes and the first change.
+  peer.write(keepalive(150))
+  while (client.bytesRead === read) await new Promise((resolve) => setImmediate(resolve))
+  peer.write(walData(0n, insert(1, ['7'])))
+  peer.write(walData(0n, commit(200n, 230n, 0n)))
+  let { endLsn } = ((await whole) as IteratorYieldResult<Batch<null>>).value
+  while (endLsn === null) ({ endLsn } = ((await next()) as IteratorYieldResult<Batch<null>>).value)
+  expect(endLsn).toBe(230n)
   await stream.close()
   peer.destroy()
 })

@@ -12,6 +12,7 @@ export interface Mutation {
   readonly from?: number
   /** Found where nothing fails but brokers; elsewhere it is too rare. */
   readonly onlyBrokers?: boolean
+  readonly smallSnapshot?: boolean
 }
 
 const BRIDGE = 'src/bridge.ts'
@@ -97,15 +98,9 @@ export const MUTATIONS: readonly Mutation[] = [
     changes: [[WHOLE, WHOLE.replace('moved && ', '') + '\n    if (whole && !moved && !this.#partial) return']],
   },
   {
-    name: 'ends a log transaction with a part that holds shapes of tables only',
-    from: 21200,
-    file: STREAM,
-    changes: [[WHOLE, WHOLE.replace('moved', '(moved || this.#partial)')]],
-  },
-  {
     name: 'leaves transactions before a snapshot to its first rows',
     file: STREAM,
-    changes: [['!full && !this.#reached && this.#young', '!full && this.#young']],
+    changes: [['full || this.#reached || this.#waiting', 'full || this.#waiting']],
   },
   {
     name: 'calls a snapshot complete with its first rows',
@@ -231,7 +226,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'takes what is still to be committed for left open',
-    from: 1200,
+    from: 18000,
     file: PRODUCER,
     changes: [['if (this.#cluster.losses !== this.#losses) await this.#ended', '']],
   },
