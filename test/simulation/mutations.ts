@@ -12,7 +12,6 @@ export interface Mutation {
   readonly from?: number
   /** Found where nothing fails but brokers; elsewhere it is too rare. */
   readonly onlyBrokers?: boolean
-  readonly smallSnapshot?: boolean
 }
 
 const BRIDGE = 'src/bridge.ts'
