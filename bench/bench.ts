@@ -74,7 +74,7 @@ for (const name of chosen) {
     failed = true
   }
 }
-if (!failed) await publishTargets({ all: command === 'all', only })
+await publishTargets({ all: command === 'all', only: failed ? command : only })
 process.exit(failed ? 1 : 0)
 
 /** Each with servers of its own: what one leaves behind is not the next one's. */

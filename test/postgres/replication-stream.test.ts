@@ -2,31 +2,21 @@
 import type net from 'node:net'
 import { type Clock, systemClock } from '../../src/base/clock.js'
 import { EVERT } from '../../src/event/formats.js'
-import type { Relation } from '../../src/event/relation.js'
 import { toLsn } from '../../src/event/lsn.js'
+import type { Relation } from '../../src/event/relation.js'
 import type { RecordSink } from '../../src/event/sink.js'
 import { DEFAULT_VALUES } from '../../src/event/type-kinds.js'
-import type { Batch, ChangesRequest } from '../../src/postgres/batch.js'
 import { BatchSink } from '../../src/log/batch-sink.js'
+import type { Batch, ChangesRequest } from '../../src/postgres/batch.js'
 import { CopySocket } from '../../src/postgres/copy-socket.js'
 import { ReplicationStream } from '../../src/postgres/replication-stream.js'
 import { withoutMemory } from '../../src/postgres/tables.js'
-import { begin, commit, insert, relation, walData } from '../simulation/postgres/messages.js'
+import { begin, commit, insert, keepalive, relation, walData } from '../simulation/postgres/messages.js'
 import { socketPair } from '../support/socket-pair.js'
 
 const COPY_BOTH = Buffer.from([0x57, 0, 0, 0, 7, 0, 0, 0])
 /** CopyDone, CommandComplete and ReadyForQuery. */
 const GOODBYE = Buffer.from([0x63, 0, 0, 0, 4, 0x43, 0, 0, 0, 9, ...Buffer.from('COPY\0'), 0x5a, 0, 0, 0, 5, 0x49])
-
-/** That the WAL ends there. */
-function keepalive(walEnd: number): Buffer {
-  const message = Buffer.alloc(23)
-  message.write('d')
-  message.writeInt32BE(22, 1)
-  message.write('k', 5)
-  message.writeBigInt64BE(BigInt(walEnd), 6)
-  return message
-}
 
 /** Nothing ends because of a clock. */
 const NEVER = { cancel: () => undefined, unref: () => undefined }
@@ -88,10 +78,10 @@ async function open(
 it('is left at once by a stop while the sink is full, though nothing of the socket was read then', async () => {
   const { stream, client, peer, heard, sink, next } = await open({}, { bytes: 1, ageMs: 0 })
   const first = next()
-  peer.write(keepalive(100))
+  peer.write(keepalive(100n, false))
   await first
   sink.bytes = 10
-  peer.write(keepalive(200))
+  peer.write(keepalive(200n, false))
   while (!client.isPaused()) await new Promise((resolve) => setImmediate(resolve))
   await stream.close()
   expect(heard).toContain(0x63)
@@ -114,7 +104,7 @@ it('gives what is old enough when the timer says so, though the clock is a momen
   for (const walEnd of [100, 200]) {
     let given = false
     const batch = next().then(() => (given = true))
-    peer.write(keepalive(walEnd))
+    peer.write(keepalive(BigInt(walEnd), false))
     while (timers.length === 0) await new Promise((resolve) => setImmediate(resolve))
     expect(given).toBe(false)
     nowMs += AGE_MS - 0.5
@@ -141,7 +131,7 @@ it('gives a batch of a fast stream 40 ms after the last one, or once it is full'
   const read = (): Promise<void> => next().then(() => void given++)
   const send = (walEnd: number, bytes: number): void => {
     sink.bytes = bytes
-    peer.write(keepalive(walEnd))
+    peer.write(keepalive(BigInt(walEnd), false))
   }
   for (const walEnd of [100, 200]) {
     const batch = read()
@@ -193,7 +183,7 @@ it('ends no log transaction with a part that holds the shapes of tables only', a
   const whole = next()
   const read = client.bytesRead
   // Something is read between the shapes and the first change.
-  peer.write(keepalive(150))
+  peer.write(keepalive(150n, false))
   while (client.bytesRead === read) await new Promise((resolve) => setImmediate(resolve))
   peer.write(walData(0n, insert(1, ['7'])))
   peer.write(walData(0n, commit(200n, 230n, 0n)))

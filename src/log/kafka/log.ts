@@ -11,7 +11,7 @@ import { requireProgress } from '../records-without-progress.js'
 import { Cluster, missing } from './cluster.js'
 import type { KafkaOptions } from './options.js'
 import { offsetsOf, readPartition } from './reader.js'
-import { createTopics, deleteTopics, listPipelines, maxMessageBytes, progressTopic } from './topics.js'
+import { createTopics, deleteTopics, listPipelines, maxMessageBytes, pipelineOf, progressTopic } from './topics.js'
 import { untilSettled } from './end-offsets.js'
 import { isOfLog, RememberedTopics, requireRemembered } from './remembered.js'
 import type { OnDelivered } from './transactional-id.js'
@@ -111,13 +111,12 @@ export async function openKafkaLog(options: KafkaOptions, connect = (): Cluster 
     readProgress: async (request) => ofPipeline(await readEntries(request)),
     pipelines: () => listPipelines(cluster),
     async topics(prefix) {
-      const progress = new Set((await listPipelines(cluster)).map(progressTopic))
       const topics = (await cluster.listTopics())
-        .filter(({ name }) => name.startsWith(prefix) && !progress.has(name))
+        .filter(({ name }) => name.startsWith(prefix) && pipelineOf(name) === null)
         .map(({ name, partitions }) => ({ name, partitions }))
       return topics.toSorted((a, b) => (a.name < b.name ? -1 : 1))
     },
-    createTopics: (requests, pipeline) => createTopics(cluster, requests, pipeline ?? null),
+    createTopics: (requests, pipeline) => createTopics(cluster, requests, pipeline),
     deleteTopics: (names) => deleteTopics(cluster, names),
     deleteProgress: (name) => deleteTopics(cluster, [progressTopic(name)]),
     async offsets(topic, partition) {
@@ -295,7 +294,7 @@ class KafkaWriter implements LogWriter {
 async function lookUp(cluster: Cluster, request: TopicRequest): Promise<SinkTopic> {
   const asked = { object: `topic "${request.name}"`, topic: request.name }
   const known = await cluster.retry(asked, () => cluster.partitions(request.name))
-  if (known === null || !request.keyed) await createTopics(cluster, [request], null)
+  if (known === null || !request.keyed) await createTopics(cluster, [request])
   const partitions = known ?? (await cluster.retry(asked, () => cluster.partitions(request.name)))
   if (partitions === null) throw missing(request.name)
   if (cluster.options.recordLimits !== true) return { name: request.name, partitions }

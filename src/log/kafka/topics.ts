@@ -3,7 +3,7 @@ import { ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from '@plat
 import { EvertError } from '../../base/errors.js'
 import type { TopicRequest } from '../../event/sink.js'
 import type { Cluster } from './cluster.js'
-import { answered, CODE, codeError, codesOf, isPassingCode, kafkaError } from './errors.js'
+import { answered, CODE, codeError, codesOf, isPassingCode } from './errors.js'
 import type { KafkaOptions } from './options.js'
 import {
   createTopics as createTopicsRequest,
@@ -40,12 +40,12 @@ export function progressTopic(pipeline: string): string {
 export async function createTopics(
   cluster: Cluster,
   requests: readonly TopicRequest[],
-  pipeline: string | null,
+  pipeline?: string,
 ): Promise<void> {
   const { partitions, retention } = cluster.options.topics
   const existing = new Set((await cluster.listTopics()).map(({ name }) => name))
   const asked = requests.map(({ name, keyed }) => ({ name, partitions, configs: retentionConfigs(retention, keyed) }))
-  if (pipeline !== null) asked.push(progressSettings(pipeline))
+  if (pipeline !== undefined) asked.push(progressSettings(pipeline))
   const unkeyed = requests.filter(({ name, keyed }) => !keyed && existing.has(name)).map(({ name }) => name)
   await create(
     cluster,
@@ -108,21 +108,21 @@ async function request(cluster: Cluster, topics: readonly TopicSettings[]): Prom
   } catch (error) {
     if (codesOf(error).length === 0) throw error
     const refusals = refusalsOf(error).filter(({ code }) => code !== CODE.topicAlreadyExists && code !== CODE.none)
-    const [refusal = null] = [...refusals.filter(({ code }) => !isPassingCode(code)), ...refusals]
-    if (refusal === null) return false
-    const topic = topics[refusal.index]?.name
-    if (isPassingCode(refusal.code) || topic === undefined) throw answered(refusal.code)
-    throw codeError(refusal.code, { object: `topic "${topic}"`, topic }, error)
+    if (refusals.length === 0) return false
+    const { code, index } = refusals.find((refusal) => !isPassingCode(refusal.code)) ?? refusals[0]!
+    const topic = topics[index]?.name
+    if (isPassingCode(code) || topic === undefined) throw answered(code)
+    throw codeError(code, { object: `topic "${topic}"`, topic }, error)
   }
 }
 
-/** Codes in the answer to a creation, and the places of their topics in the request. */
+/** Codes in the answer to a creation, and the places of their topics in the request (NaN where that is not said). */
 function refusalsOf(error: unknown): { readonly code: number; readonly index: number }[] {
   const inner = typeof error === 'object' && error !== null && 'errors' in error ? error.errors : null
   const errors: unknown[] = Array.isArray(inner) && inner.length > 0 ? inner : [error]
   return errors.flatMap((each) => {
     const path = typeof each === 'object' && each !== null && 'path' in each ? String(each.path) : ''
-    const index = Number(/^\/topics\/(\d+)/.exec(path)?.[1] ?? 0)
+    const index = Number(/^\/topics\/(\d+)/.exec(path)?.[1])
     return codesOf(each).map((code) => ({ code, index }))
   })
 }
@@ -194,13 +194,13 @@ export async function deleteTopics(cluster: Cluster, names: readonly string[]): 
   }
 }
 
+/** The pipeline whose progress topic it is, or null. A pipeline's name has no dot; the topic of a table "progress" has two. */
+export function pipelineOf(topic: string): string | null {
+  return /^([^.]+)\.progress$/.exec(topic)?.[1] ?? null
+}
+
 /** Names of the pipelines that have a progress topic. */
 export async function listPipelines(cluster: Cluster): Promise<string[]> {
-  try {
-    // A pipeline's name has no dot; the topic of a table "progress" has two.
-    const names = (await cluster.listTopics()).map(({ name }) => /^([^.]+)\.progress$/.exec(name)?.[1])
-    return names.filter((name) => name !== undefined).toSorted()
-  } catch (error) {
-    throw kafkaError(error, { object: 'the list of topics' })
-  }
+  const names = (await cluster.listTopics()).map(({ name }) => pipelineOf(name))
+  return names.filter((name) => name !== null).toSorted()
 }
