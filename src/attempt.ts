@@ -1,22 +1,23 @@
 /**
- * Attempt: everything between a start and the first change. It takes the slot, which is the lock of a pipeline; then fences earlier
- * writers; then reads the progress back and compares it with the server. Nothing is acknowledged before all of that agrees.
+ * Attempt: everything between a start and the first change. It makes the topics that are missing; takes the slot, which is the lock of a
+ * pipeline; then fences earlier writers; then reads the progress back and compares it with the server. Nothing is acknowledged before all of that agrees.
  */
 import { Closers } from './base/closers.js'
 import { EvertError } from './base/errors.js'
 import type { Logger } from './base/logger.js'
 import type { Envelope } from './event/envelope.js'
 import { formatLsn, type Lsn } from './event/lsn.js'
-import { notificationTopic, schemaTopic } from './event/topic-name.js'
+import { lastingTopic, notificationTopic, schemaTopic } from './event/topic-name.js'
 import type { LargeValues } from './event/transcoder.js'
 import type { ValueOptions } from './event/type-kinds.js'
 import type { Log, LogWriter } from './log/log.js'
 import {
   describeRelation,
   type PublishedTable,
-  qualifiedName,
   requireMatching,
   requireSelect,
+  unidentifiable,
+  WITHOUT_IDENTITY,
 } from './postgres/catalog.js'
 import { type Connection, connect } from './postgres/connection.js'
 import type { ConnectionOptions } from './postgres/connection-options.js'
@@ -184,7 +185,7 @@ async function prepareTopics(
   // A topic that is gone must not be made anew without a word.
   if (loss === null) await log.requireWhole({ name, topics, signal })
   // Made one by one, when the first record comes, each would hold the stream up.
-  const beside = [schemaTopic(name), notificationTopic(name)].map((topic) => ({ name: topic, keyed: true }))
+  const beside = [schemaTopic(name), notificationTopic(name)].map(lastingTopic)
   await log.createTopics([...requests, ...beside], name)
 }
 
@@ -235,13 +236,8 @@ async function tablesToPublish(
     logger.info({ publication }, 'publication created')
   }
   const tables = await requireMatching(connection, options)
-  const unidentifiable = tables.filter((table) => !table.identifiable).map((table) => qualifiedName(table.relation))
-  if (unidentifiable.length > 0) {
-    logger.warn(
-      { tables: unidentifiable },
-      'tables without a replica identity: Postgres refuses their updates and deletes while they are published; add a primary key, or alter table … replica identity full',
-    )
-  }
+  const without = unidentifiable(tables)
+  if (without.length > 0) logger.warn({ tables: without }, WITHOUT_IDENTITY)
   return tables
 }
 

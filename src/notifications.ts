@@ -1,6 +1,6 @@
 /** Notifications: what happens to a pipeline, for machines; on the topic `<name>.notification`, in the log transaction that goes on. */
 import { encodedRecord } from './event/record.js'
-import { notificationTopic } from './event/topic-name.js'
+import { lastingTopic, notificationTopic } from './event/topic-name.js'
 import type { Log, LogWriter } from './log/log.js'
 import type { BackfillNews } from './postgres/backfill-state.js'
 
@@ -48,7 +48,7 @@ export async function notifier(
   { sink }: Pick<LogWriter, 'sink'>,
   pipeline: string,
 ): Promise<(notification: Notification) => void> {
-  const topic = await sink.topic({ name: notificationTopic(pipeline), keyed: true })
+  const topic = await sink.topic(lastingTopic(notificationTopic(pipeline)))
   return (notification) => {
     const [key, value] = [JSON.stringify(keyOf(notification)), JSON.stringify(notification)].map((text) =>
       Buffer.from(text),

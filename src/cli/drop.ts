@@ -2,6 +2,7 @@
 import { createInterface } from 'node:readline/promises'
 import { EvertError } from '../base/errors.js'
 import { formatLsn } from '../event/lsn.js'
+import { isTopicOf } from '../event/topic-name.js'
 import type { Log } from '../log/log.js'
 import { type Connection, connect } from '../postgres/connection.js'
 import { dropPublication, inspectPublication } from '../postgres/publication.js'
@@ -81,7 +82,8 @@ async function inServer(connection: Connection, names: PipelineNames): Promise<R
 async function inLog(log: Log, name: string, { topics: withTopics }: { readonly topics: boolean }): Promise<Removal[]> {
   // Also one without an entry, which a start that came no further left.
   const known = (await log.pipelines()).includes(name)
-  const topics = withTopics ? await log.topics(`${name}.`) : []
+  // Not those that only begin with its name, such as that of a private bootstrap.
+  const topics = withTopics ? (await log.topics(`${name}.`)).filter((topic) => isTopicOf(name, topic.name)) : []
   return [
     ...topics.map((topic) => ({
       what: `topic "${topic.name}" with its events`,

@@ -2,7 +2,7 @@
 import pico from 'picocolors'
 import { EvertError, isRetriable } from '../base/errors.js'
 import { formatLsn } from '../event/lsn.js'
-import { publishedTables, qualifiedName, requireSelect } from '../postgres/catalog.js'
+import { publishedTables, qualifiedName, requireSelect, unidentifiable, WITHOUT_IDENTITY } from '../postgres/catalog.js'
 import { type Connection, connect } from '../postgres/connection.js'
 import { describeServer } from '../postgres/connection-options.js'
 import { createPublication, inspectPublication, publicationStatement } from '../postgres/publication.js'
@@ -19,6 +19,8 @@ interface Step {
   readonly detail: string
   /** What somebody who may has to run or change, where it is left to do. */
   readonly todo?: string
+  /** What stops nothing of evert, but something of somebody else. */
+  readonly warning?: string
 }
 
 export const init: RunCommand = async ({ config, signal }) => {
@@ -62,7 +64,7 @@ async function takeSteps(
   return steps
 }
 
-type Found = Pick<Step, 'state' | 'detail'>
+type Found = Pick<Step, 'state' | 'detail' | 'warning'>
 
 /** What a person must do is a result here, and not an error; what may pass by itself stays one. */
 async function attempt(what: Step['step'], take: () => Promise<Found>): Promise<Step> {
@@ -89,14 +91,18 @@ async function publication(
     const patterns = tablePatterns(config.tables ?? '*')
     await createPublication(connection, await publicationStatement(connection, { publication: name, patterns, server }))
   }
-  const tables = (await publishedTables(connection, name)).map((table) => qualifiedName(table.relation))
+  const tables = await publishedTables(connection, name)
   if (tables.length === 0) {
     throw new EvertError('PUBLICATION_EMPTY', {
       message: `publication "${name}" has no table`,
       hint: `alter publication "${name}" add table …`,
     })
   }
-  return { state: there === null ? 'created' : 'found', detail: `"${name}" of ${tables.join(', ')}` }
+  const names = tables.map((table) => qualifiedName(table.relation))
+  const detail = `"${name}" of ${names.join(', ')}`
+  const without = unidentifiable(tables)
+  const warning = without.length === 0 ? {} : { warning: `${without.join(', ')}: ${WITHOUT_IDENTITY}` }
+  return { state: there === null ? 'created' : 'found', detail, ...warning }
 }
 
 async function select(connection: Connection, names: PipelineNames, server: Server): Promise<Found> {
@@ -122,9 +128,11 @@ function json({ name, slot: slotText, publication: publicationText }: PipelineNa
 const SIGNS = { found: pico.green('✓ found  '), created: pico.green('✓ created'), 'left to do': pico.red('✗ to do  ') }
 
 function text({ name }: PipelineNames, steps: readonly Step[]): string {
-  const lines = steps.map(({ step: what, state, detail, todo }) => {
-    const line = `${SIGNS[state]} ${pico.bold(what.padEnd(11))} ${detail}`
-    return todo === undefined ? line : `${line}\n${' '.repeat(22)}${pico.yellow(todo)}`
+  const lines = steps.map(({ step: what, state, detail, todo, warning }) => {
+    const more = [warning, todo].flatMap((told) =>
+      told === undefined ? [] : [`\n${' '.repeat(22)}${pico.yellow(told)}`],
+    )
+    return `${SIGNS[state]} ${pico.bold(what.padEnd(11))} ${detail}${more.join('')}`
   })
   return `pipeline ${pico.bold(name)}\n${lines.join('\n')}\n`
 }

@@ -38,6 +38,8 @@ export interface TopicRequest {
   readonly name: string
   /** False where the records have no key: such a topic cannot be compacted. */
   readonly keyed: boolean
+  /** True where the last record of each key is to stay, whatever else is kept. */
+  readonly lasting?: boolean
 }
 
 /** Where a value is to be written. The object itself is reused from record to record. */

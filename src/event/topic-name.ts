@@ -1,4 +1,5 @@
 /** Topic names: `<pipeline>.<schema>.<table>`, escaped so that every identifier has one and no two tables share one. */
+import type { TopicRequest } from './sink.js'
 
 /** Kafka allows these in a topic name, and at most 249 of them. `_` is ours to escape with; `.` parts schema from table. */
 const PLAIN = /[A-Za-z0-9-]/
@@ -38,6 +39,11 @@ export function tableTopic(pipeline: string, schema: string, table: string): str
   return `${pipeline}.${escapeIdentifier(schema)}.${escapeIdentifier(table)}`
 }
 
+/** A topic beside those of tables, of which a late reader needs the last record of each key. */
+export function lastingTopic(name: string): TopicRequest {
+  return { name, keyed: true, lasting: true }
+}
+
 /** Where logical messages go. It has two parts, so no table can share it. */
 export function messageTopic(pipeline: string): string {
   return `${pipeline}.message`
@@ -51,4 +57,11 @@ export function schemaTopic(pipeline: string): string {
 /** Where machines are told what happens to a pipeline. */
 export function notificationTopic(pipeline: string): string {
   return `${pipeline}.notification`
+}
+
+/** A pipeline's own, by its name: of a schema and a table, or one of those beside them. */
+export function isTopicOf(pipeline: string, topic: string): boolean {
+  const [first, second = '', ...more] = topic.split('.')
+  if (first !== pipeline) return false
+  return more.length === 1 || (more.length === 0 && ['message', 'schema', 'notification', 'progress'].includes(second))
 }

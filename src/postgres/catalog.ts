@@ -102,6 +102,14 @@ export function requireSelect(tables: readonly PublishedTable[], role: string, o
   })
 }
 
+/** Said of them from the moment at which they are published, also where nobody reads that. */
+export const WITHOUT_IDENTITY =
+  'tables without a replica identity: Postgres refuses their updates and deletes while they are published; add a primary key, or alter table … replica identity full'
+
+export function unidentifiable(tables: readonly PublishedTable[]): string[] {
+  return tables.filter((table) => !table.identifiable).map((table) => qualifiedName(table.relation))
+}
+
 /** Without USAGE on the schema nothing is known of the table's own grants that would still be missing: both are named. */
 function grantsFor({ obstacle: kind, relation }: PublishedTable, role: string): string[] {
   if (kind === 'rows') return [`alter role ${role} bypassrls`]

@@ -5,7 +5,7 @@ import type { Envelope } from '../event/envelope.js'
 import type { Relation, RelationDescription } from '../event/relation.js'
 import type { RecordSink } from '../event/sink.js'
 import { type CompiledTable, compileTable } from '../event/table.js'
-import { schemaTopic, tableTopic } from '../event/topic-name.js'
+import { lastingTopic, schemaTopic, tableTopic } from '../event/topic-name.js'
 import type { LargeValues, Transcoder } from '../event/transcoder.js'
 import type { ValueOptions } from '../event/type-kinds.js'
 
@@ -72,7 +72,7 @@ export class Tables {
     })
     const description = { ...asked, primaryKey: key, told: { format: envelope.name, values } }
     if (into === undefined && !isDeepStrictEqual(recalled, description)) {
-      const schemas = await sink.topic({ name: schemaTopic(pipeline), keyed: true })
+      const schemas = await sink.topic(lastingTopic(schemaTopic(pipeline)))
       this.#transcoder.schema(schemas, keyed, description)
       relations.remember(relation, description)
     }
@@ -93,8 +93,8 @@ export class Tables {
     if (primaryKey !== null && primaryKey.length > 0 && key.length === 0) {
       const table = `"${relation.schema}"."${relation.table}"`
       throw new EvertError('KEY_UNKNOWN', {
-        message: `table ${table} has REPLICA IDENTITY FULL, and at this point of the stream its primary key had other columns than it has now`,
-        hint: `leave it out (--tables '*,!${relation.schema}.${relation.table}'), or evert drop --topics, then evert run, starts over with a new snapshot`,
+        message: `table ${table} has REPLICA IDENTITY FULL, and its primary key (${primaryKey.join(', ')}) is not among the columns of the stream: it had others at this point, or the publication leaves some of it out`,
+        hint: `publish all columns of the key (generated ones can be from Postgres 18 on); or leave it out (--tables '*,!${relation.schema}.${relation.table}'), or evert drop --topics, then evert run, starts over with a new snapshot`,
       })
     }
     return { ...relation, columns: relation.columns.map((column) => ({ ...column, key: key.includes(column.name) })) }

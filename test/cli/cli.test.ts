@@ -4,6 +4,7 @@ import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { freePort } from '../../src/cli/local-postgres.js'
+import { openEmbeddedLog } from '../../src/log/embedded/log.js'
 import { killAll, runCli, startCli } from '../support/cli.js'
 import { freshDatabase, type TestDatabase } from '../support/servers.js'
 
@@ -254,14 +255,30 @@ describe('evert', () => {
       ['r', 2],
     ])
 
+    const opened = await openEmbeddedLog({ directory: log, topics: { partitions: 1 } })
+    const another = `${database.name}.search`
+    await opened.createTopics([{ name: another, keyed: false }])
     const shown = await runCli(['drop', '--source', database.url, '--log', log, '--topics'])
     expect(shown).toMatchObject({ code: 2, stdout: expect.stringMatching(/slot[^]*publication[^]*topic[^]*progress/) })
     const dropped = await runCli(['drop', '--source', database.url, '--log', log, '--topics', '--yes'])
     expect(dropped.code).toBe(0)
     expect(await database.query(`select 1 from pg_replication_slots where slot_name = '${database.name}'`)).toEqual([])
     expect(await database.query('select 1 from pg_publication')).toEqual([])
+    expect(await opened.topics(database.name)).toMatchObject([{ name: another }])
+    await opened.close()
     const nothing = await runCli(['drop', '--source', database.url, '--log', log, '--yes'])
     expect(nothing).toMatchObject({ code: 0, stdout: expect.stringContaining('nothing') })
+  })
+
+  it('says with init which tables take no more updates', async () => {
+    await database.query('create table heap (id int)')
+    const { code, stdout } = await runCli(['init', '--source', database.url])
+    expect({ code, stdout }).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/publication.*\n +"public"\."heap": tables without a replica identity/),
+    })
+    await database.query('drop table heap')
+    await runCli(['drop', '--source', database.url, '--yes'])
   })
 
   it('plays the demo, finds nothing missing, repeated or out of order, and cleans up', async () => {

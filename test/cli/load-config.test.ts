@@ -80,6 +80,12 @@ describe('configuration', () => {
     expect(() => load(sources)).toThrow(expect.objectContaining({ message: expect.not.stringContaining('hunter2') }))
   })
 
+  it('lets be what Kubernetes says of a Service of its name', () => {
+    const environment = { EVERT_SERVICE_HOST: '10.0.0.7', EVERT_SERVICE_PORT_METRICS: '9464', EVERT_PORT: 'tcp://10.0.0.7:9464', EVERT_PORT_9464_TCP: 'tcp://10.0.0.7:9464' } // prettier-ignore
+    expect(load({ environment })).not.toHaveProperty('port')
+    expect(() => load({ environment: { EVERT_PORTS: '1' } })).toThrow('EVERT_PORTS')
+  })
+
   it('lets the variables of other commands be', () => {
     expect(load({ environment: { EVERT_TABLE: 'public.cart', EVERT_TEST_CACHE: 'x' } })).not.toHaveProperty('table')
   })

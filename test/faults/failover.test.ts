@@ -2,9 +2,14 @@
  * Three brokers, killed one after the other under load: no change is lost, none repeated, the order holds. Leaders move during sends and
  * sends fail half-way, which is where kafkajs resolves though a batch was never sent, and gives a sequence number out twice after an error.
  */
+import type { Broker } from '@platformatic/kafka'
+import { Kafka, logLevel } from 'kafkajs'
+import { Cluster } from '../../src/log/kafka/cluster.js'
+import type { VersionedRequest } from '../../src/log/kafka/requests.js'
 import { killAll, startCli } from '../support/cli.js'
 import { consume } from '../support/independent-consumer.js'
 import { type KafkaCluster, startKafka } from '../support/kafka.js'
+import { kafkaOptions } from '../support/kafka-options.js'
 import { describeKafka, freshDatabase, type TestDatabase } from '../support/servers.js'
 
 let database: TestDatabase
@@ -33,6 +38,7 @@ describeKafka('three brokers', () => {
       EVERT_REPLICATION_FACTOR: '3',
     })
     await evert.says('"streaming"')
+    await oneReplicaOnEach('stranger')
     const stop = new AbortController()
     let turns = 0
     const writing = (async () => {
@@ -48,6 +54,7 @@ describeKafka('three brokers', () => {
       await broker.kill('SIGKILL')
       // Written while a broker is away, and again when it is back.
       while (turns < before + 300) await new Promise((resolve) => setTimeout(resolve, 20))
+      await published()
       await broker.start()
       await published()
     }
@@ -69,7 +76,43 @@ describeKafka('three brokers', () => {
     const rows = await database.query('select id, n from item')
     expect(rows.filter((row) => last.get(Number(row['id'])) !== Number(row['n']))).toEqual([])
   })
+
+  it('are no longer asked where they no longer answer', async () => {
+    const cluster = new Asking(kafkaOptions(kafka.bootstrap))
+    await cluster.listTopics()
+    await cluster.listTopics()
+    const dead = kafka.brokers.find(({ port }) => port === cluster.asked.at(-1))!
+    await dead.kill('SIGKILL')
+    cluster.asked.splice(0)
+    for (let i = 0; i < 20; i++) await cluster.listTopics()
+    expect(cluster.asked.filter((port) => port === dead.port)).toHaveLength(1)
+    await dead.start()
+    await cluster.close()
+  })
 })
+
+/** Remembers whom it asked. */
+class Asking extends Cluster {
+  readonly asked: number[] = []
+
+  override async call<Arguments extends unknown[], Response>(
+    broker: Broker,
+    request: VersionedRequest<Arguments, Response>,
+    ...parameters: Arguments
+  ): Promise<Response> {
+    this.asked.push(broker.port)
+    return await super.call(broker, request, ...parameters)
+  }
+}
+
+/** A topic of somebody else, a part of which has no leader whenever a broker is away. */
+async function oneReplicaOnEach(topic: string): Promise<void> {
+  const admin = new Kafka({ brokers: kafka.bootstrap.split(','), logLevel: logLevel.NOTHING }).admin()
+  await admin.connect()
+  const replicaAssignment = kafka.brokers.map(({ id }, partition) => ({ partition, replicas: [id] }))
+  await admin.createTopics({ topics: [{ topic, replicaAssignment }] })
+  await admin.disconnect()
+}
 
 /** Waits until everything that was committed so far is in the log. */
 async function published(): Promise<void> {

@@ -1,5 +1,5 @@
 import type { Broker } from '@platformatic/kafka'
-import { Kafka, logLevel } from 'kafkajs'
+import { ConfigResourceTypes, Kafka, logLevel } from 'kafkajs'
 import type { Compression } from '../../src/log/compression.js'
 import { Cluster } from '../../src/log/kafka/cluster.js'
 import { CODE } from '../../src/log/kafka/errors.js'
@@ -21,16 +21,24 @@ const signal = new AbortController().signal
 
 /** Counts the requests that create topics, and answers one of them itself: codes by the topic's place. */
 class Creating extends Cluster {
-  requests = 0
+  /** By request, how many topics. */
+  readonly requests: number[] = []
   instead: Readonly<Record<number, number>> | null = null
+  /** The answer to what was produced is held back for so long. */
+  onProduced: () => Promise<void> = () => Promise.resolve()
 
   override async call<Arguments extends unknown[], Response>(
     broker: Broker,
     request: VersionedRequest<Arguments, Response>,
     ...parameters: Arguments
   ): Promise<Response> {
+    if (request.name === 'Produce') {
+      const answer = await super.call(broker, request, ...parameters)
+      await this.onProduced()
+      return answer
+    }
     if (request.name !== 'CreateTopics') return await super.call(broker, request, ...parameters)
-    this.requests++
+    this.requests.push((parameters[0] as unknown[]).length)
     const { instead } = this
     if (instead === null) return await super.call(broker, request, ...parameters)
     this.instead = null
@@ -115,8 +123,53 @@ describeKafka('the Kafka log', () => {
     expect(await log.pipelines()).toContain(name)
     expect(await log.topics(`${name}.`)).toHaveLength(2)
     await (await log.openWriter({ name, signal })).close()
-    expect(cluster.requests).toBe(1)
+    expect(cluster.requests).toEqual([3])
     await log.close()
+  })
+
+  it('asks for no more partitions in one request than a controller takes', async () => {
+    const topics = { partitions: 2000, replicationFactor: -1, retention: 'compact' } as const
+    const cluster = new Creating(options({ topics }))
+    const log = await openKafkaLog(options(), () => cluster)
+    cluster.instead = { 1: CODE.policyViolation }
+    const created = log.createTopics([0, 1, 2].map(() => ({ name: uniqueName('topic'), keyed: true })))
+    await expect(created).rejects.toMatchObject({ code: 'LOG_CONFIGURATION' })
+    expect(cluster.requests).toEqual([2])
+    await log.close()
+  })
+
+  it('says what the cluster says of topics that it refuses', async () => {
+    const topics = { partitions: 20_000, replicationFactor: -1, retention: 'compact' } as const
+    const log = await openKafkaLog(options({ topics }))
+    const created = log.createTopics([{ name: uniqueName('topic'), keyed: true }])
+    await expect(created).rejects.toMatchObject({
+      code: 'LOG_CONFIGURATION',
+      message: expect.stringMatching(/^topic "topic.*": refused by the cluster \(error \d+\): \S/),
+    })
+    await log.close()
+  })
+
+  it('keeps the last record of each key where that is wanted, whatever else is kept', async () => {
+    const topics = { partitions: 1, replicationFactor: -1, retention: { ms: 3_600_000 } } as const
+    const log = await openKafkaLog(options({ topics }))
+    const [ordinary, lasting] = [uniqueName('topic'), uniqueName('topic')]
+    await log.createTopics([
+      { name: ordinary, keyed: true },
+      { name: lasting, keyed: true, lasting: true },
+    ])
+    await log.close()
+    const admin = new Kafka({ brokers: [testKafka() ?? ''], logLevel: logLevel.NOTHING }).admin()
+    await admin.connect()
+    const { resources } = await admin.describeConfigs({
+      includeSynonyms: false,
+      resources: [ordinary, lasting].map((name) => ({
+        type: ConfigResourceTypes.TOPIC,
+        name,
+        configNames: ['cleanup.policy'],
+      })),
+    })
+    await admin.disconnect()
+    expect(resources.map(({ configEntries }) => configEntries[0]?.configValue)).toEqual(['delete', 'compact'])
   })
 
   it('says which of the topics is refused', async () => {
@@ -139,8 +192,22 @@ describeKafka('the Kafka log', () => {
     const requests = [0, 1].map(() => ({ name: uniqueName('topic'), keyed: true }))
     cluster.instead = answer
     await log.createTopics(requests)
-    expect(cluster.requests).toBe(2)
+    expect(cluster.requests).toEqual([2, 2])
     expect(await log.topics(requests[1]!.name)).toHaveLength(1)
+    await log.close()
+  })
+
+  it('does not say of an append that it is there, where a close came before its commit', async () => {
+    const topic = uniqueName('topic')
+    const cluster = new Creating(options())
+    const log = await openKafkaLog(options(), () => cluster)
+    const writer = await log.openWriter({ name: uniqueName('pipeline'), signal })
+    const sinkTopic = await writer.sink.topic({ name: topic, keyed: true })
+    writer.sink.append(sinkTopic, encode(event('key', 'value')))
+    let closed: Promise<void> | null = null
+    cluster.onProduced = () => (closed ??= writer.close())
+    await expect(writer.append(writer.cut(), new Map())).rejects.toThrow('closed')
+    await closed
     await log.close()
   })
 

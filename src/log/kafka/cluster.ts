@@ -32,7 +32,10 @@ export class Cluster {
   readonly #pool: ConnectionPool
   /** What a broker said when its connection was new: one that comes back in another release comes on another connection. */
   readonly #versions = new WeakMap<Connection, Promise<BrokerVersions>>()
-  readonly #brokers = new Map<number, Broker>()
+  /** As the last metadata named them: of those that are gone, some would be waited for. */
+  #brokers: ReadonlyMap<number, Broker> = new Map()
+  /** Where a question that any broker can answer was answered last. */
+  #answering = ''
   readonly #topics = new Map<string, TopicMetadata>()
   /** Topics that a broker has known at some time. */
   readonly #seen = new Set<string>()
@@ -102,12 +105,14 @@ export class Cluster {
     request: VersionedRequest<Arguments, Response>,
     ...parameters: Arguments
   ): Promise<Response> {
-    const brokers =
-      this.#brokers.size > 0 ? [...this.#brokers.values(), ...this.#options.brokers] : this.#options.brokers
+    // One that no longer answers may have to be waited for, each time.
+    const isAnswering = (broker: Broker): number => Number(placeOf(broker) === this.#answering)
+    const known = [...this.#brokers.values()].toSorted((a, b) => isAnswering(b) - isAnswering(a))
     let last: unknown
-    for (const broker of brokers) {
+    for (const broker of [...known, ...this.#options.brokers]) {
       try {
         const response = await this.call(broker, request, ...parameters)
+        this.#answering = placeOf(broker)
         this.#reached = true
         return response
       } catch (error) {
@@ -166,7 +171,7 @@ export class Cluster {
   }
 
   #unreachable(cause: unknown): EvertError {
-    const brokers = this.#options.brokers.map(({ host, port }) => `${host}:${port}`).join(', ')
+    const brokers = this.#options.brokers.map(placeOf).join(', ')
     return new EvertError('LOG_UNREACHABLE', {
       message: `no broker answers at ${brokers}: ${texts(cause)}`,
       hint: 'is Kafka up, and are the addresses of --log right? Does the listener want --kafka-tls, or not? The brokers must also advertise addresses that can be reached from here',
@@ -187,7 +192,7 @@ export class Cluster {
   }
 
   #meet(brokers: MetadataResponse['brokers']): void {
-    for (const { nodeId, host, port } of brokers) this.#brokers.set(nodeId, { host, port })
+    this.#brokers = new Map(brokers.map(({ nodeId, host, port }) => [nodeId, { host, port }]))
   }
 
   #remember(name: string, described: MetadataResponse['topics'][number] | undefined): TopicMetadata {
@@ -229,9 +234,10 @@ export class Cluster {
     const response = await this.#metadata([...topics])
     this.#meet(response.brokers)
     for (const described of response.topics) {
-      const { leaders } = this.#remember(described.name ?? '', described)
-      if (leaders.length === 0 || [...leaders].some((id) => id === undefined || id < 0))
-        throw answered(CODE.unknownTopicOrPartition)
+      const name = described.name ?? ''
+      const { leaders } = this.#remember(name, described)
+      const leaderless = leaders.length === 0 ? 0 : [...leaders].findIndex((id) => id === undefined || id < 0)
+      if (leaderless >= 0) throw leaderlessError(name, leaderless)
     }
   }
 
@@ -265,6 +271,15 @@ export class Cluster {
   async close(): Promise<void> {
     await this.#pool.close().catch(() => undefined)
   }
+}
+
+function placeOf({ host, port }: Broker): string {
+  return `${host}:${port}`
+}
+
+/** One that passes. */
+export function leaderlessError(topic: string, partition: number): Error {
+  return answered(CODE.leaderNotAvailable, `topic "${topic}" partition ${partition} has no leader`)
 }
 
 export function missing(topic: string): EvertError {

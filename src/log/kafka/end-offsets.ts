@@ -1,6 +1,5 @@
 /** End offsets of many partitions, and where a log transaction was left open among them. */
-import type { Cluster } from './cluster.js'
-import { answered, CODE } from './errors.js'
+import { type Cluster, leaderlessError } from './cluster.js'
 import { listOffsets } from './requests.js'
 
 /** https://kafka.apache.org/protocol#The_Messages_ListOffsets (isolation_level) */
@@ -63,7 +62,7 @@ export async function endOffsets(
         const leader = await cluster.leader(name, partition)
         if (leader === null) {
           cluster.forget(name)
-          throw answered(CODE.coordinatorNotAvailable)
+          throw leaderlessError(name, partition)
         }
         const request = requests.get(leader.id) ?? { ...leader.broker, topics: new Map<string, number[]>() }
         requests.set(leader.id, request)

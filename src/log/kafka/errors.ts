@@ -7,6 +7,7 @@ export const CODE = {
   none: 0,
   offsetOutOfRange: 1,
   unknownTopicOrPartition: 3,
+  leaderNotAvailable: 5,
   brokerNotAvailable: 8,
   messageTooLarge: 10,
   coordinatorLoading: 14,
@@ -80,6 +81,12 @@ export function texts(error: unknown): string {
   return [code, error.message, texts(error.cause), ...inner].filter((text) => text !== '').join(': ')
 }
 
+/** What the broker says besides the code, which the client keeps in a field of its own: of a policy, only this tells which. */
+function brokersWords(error: unknown): string {
+  const said = isNativeError(error) && 'serverErrorMessage' in error ? error.serverErrorMessage : null
+  return typeof said === 'string' && said !== '' ? `: ${said}` : ''
+}
+
 /** By its code, and what OpenSSL and Node say of certificates: a broker's name may hold anything, and a closed connection may pass. */
 function isTls(error: unknown): boolean {
   if (!isNativeError(error)) return false
@@ -97,8 +104,8 @@ function isAuthentication(error: unknown): boolean {
 }
 
 /** An error as one that came with an answer. */
-export function answered(code: number): Error {
-  return Object.assign(new Error(`error ${code}`), { apiCode: code })
+export function answered(code: number, message = `error ${code}`): Error {
+  return Object.assign(new Error(message), { apiCode: code })
 }
 
 /** What was asked, for the message. */
@@ -156,7 +163,7 @@ export function codeError(code: number, asked: Asked, cause?: unknown): EvertErr
       return make(
         'LOG_PERMISSION',
         `${asked.object}: Kafka does not allow it`,
-        'grant with kafka-acls: Write, Read, Describe, Create and DescribeConfigs on the topics with the pipeline’s prefix, Write and Describe on its transactional id',
+        'grant with kafka-acls: Write, Read, Describe, Create, DescribeConfigs and AlterConfigs on the topics with the pipeline’s name as prefix, Write and Describe on the transactional ids with that prefix',
       )
     case CODE.messageTooLarge:
     case CODE.recordListTooLarge:
@@ -195,7 +202,7 @@ export function codeError(code: number, asked: Asked, cause?: unknown): EvertErr
       )
     case CODE.policyViolation:
     case CODE.invalidPartitions:
-      return make('LOG_CONFIGURATION', `${asked.object}: refused by the cluster (error ${code})`)
+      return make('LOG_CONFIGURATION', `${asked.object}: refused by the cluster (error ${code})${brokersWords(cause)}`)
     case CODE.outOfOrderSequence:
     case CODE.invalidTxnState:
     case CODE.invalidProducerIdMapping:
@@ -205,6 +212,6 @@ export function codeError(code: number, asked: Asked, cause?: unknown): EvertErr
         `${asked.object}: the broker has lost the state of the log transaction (error ${code})`,
       )
     default:
-      return make('LOG_PROTOCOL', `${asked.object}: Kafka answered with error ${code}`)
+      return make('LOG_PROTOCOL', `${asked.object}: Kafka answered with error ${code}${brokersWords(cause)}`)
   }
 }

@@ -1,10 +1,12 @@
 /** The Kafka log: topics, a transactional writer for a pipeline, and read_committed readers. */
+import { setImmediate } from 'node:timers/promises'
 import { BatchSink, FilledBatches, MAX_BATCH_BYTES } from '../batch-sink.js'
 import { type Codec, loadCodec } from '../compression.js'
 import { assert } from '../../base/assert.js'
 import type { Clock } from '../../base/clock.js'
 import { encodedRecord } from '../../event/record.js'
 import type { SinkTopic, TopicRequest } from '../../event/sink.js'
+import { isTopicOf } from '../../event/topic-name.js'
 import type { FilledRecords, Log, LogRecord, LogWriter, Progress, ReadOptions } from '../log.js'
 import { offsetAt } from '../offset-at.js'
 import { requireProgress } from '../records-without-progress.js'
@@ -168,13 +170,6 @@ class Grace {
   }
 }
 
-/** A pipeline's own: of a schema and a table, or one of those beside them. */
-function isTopicOf(name: string, topic: string): boolean {
-  const [first, second = '', ...more] = topic.split('.')
-  if (first !== name) return false
-  return more.length === 1 || (more.length === 0 && ['message', 'schema', 'notification', 'progress'].includes(second))
-}
-
 function ofPipeline(entries: Progress): Progress {
   return new Map([...entries].filter(([entry]) => !isOfLog(entry)))
 }
@@ -254,13 +249,24 @@ class KafkaWriter implements LogWriter {
     const entries = progress === null ? null : this.#fill(progress)
     const batches = entries === null ? records.batches : [...records.batches, ...entries.batches]
     try {
-      for (const { builder } of records.batches) await builder.compress(this.#codec)
+      for (const { builder } of records.batches) {
+        await builder.compress(this.#codec)
+        // Whatever else is to be done, keepalives above all, does not wait for the next one, too.
+        if (this.#codec.bits !== 0) await setImmediate()
+      }
+      this.#requireOpen()
       await this.#producer.send(batches)
+      this.#requireOpen()
       return { committed: progress === null ? null : this.#producer.end(true) }
     } finally {
       records.release()
       entries?.release()
     }
+  }
+
+  /** What is under way when the writer is closed is aborted, and the next log transaction is not that one. */
+  #requireOpen(): void {
+    if (this.#closed) throw new Error('the writer was closed while it was sending')
   }
 
   /** Progress as records of its topic, in the same log transaction. */

@@ -1,7 +1,7 @@
 /** Reader: committed records of a partition, from raw batches, with the records of aborted transactions left out. */
 import type { LogRecord, PartitionOffsets, ReadOptions } from '../log.js'
 import { decodeRecords, readBatches, type RecordBatch } from '../read-batch.js'
-import { type Cluster, missing } from './cluster.js'
+import { type Cluster, leaderlessError, missing } from './cluster.js'
 import { CODE, codeError, isPassingCode, answered } from './errors.js'
 import type { FetchResult } from './protocol.js'
 import { fetch, listOffsets } from './requests.js'
@@ -47,7 +47,7 @@ async function atLeader<T>(
       const leader = await cluster.leader(topic, partition)
       if (leader === null) {
         cluster.forget(topic)
-        throw answered(CODE.coordinatorNotAvailable)
+        throw leaderlessError(topic, partition)
       }
       try {
         return await work(leader.broker)

@@ -19,6 +19,7 @@ import {
   metadataV12,
   metadataV9,
   type Reader,
+  ResponseError,
   Writer,
 } from '@platformatic/kafka'
 import { answered, CODE } from './errors.js'
@@ -45,16 +46,39 @@ export const NO_TOPIC_ID = '00000000-0000-0000-0000-000000000000'
 
 export type MetadataResponse = ReturnType<typeof metadataV12.parseResponse>
 
-/** The client puts the name in the place of the id. */
-const metadataWithoutIds = createAPI<[topics: string[] | null], MetadataResponse>(
-  metadataV9.api.key,
-  metadataV9.api.version,
-  metadataV9.createRequest,
-  (...received) => {
-    const response = metadataV9.parseResponse(...received)
+type MetadataApi = VersionedApi<[topics: string[] | null], MetadataResponse>
+type ClientsMetadata = Pick<typeof metadataV12, 'createRequest' | 'parseResponse'> & {
+  readonly api: Pick<MetadataApi, 'key' | 'version'>
+}
+
+const FIRST_WITH_IDS = 10
+
+/**
+ * A partition that has no leader comes with an error, and with -1 as its leader. The client makes an error of the whole response of it, which
+ * tells of all other topics, too: of a list, those of strangers.
+ */
+function metadataIn({ api, createRequest, parseResponse }: ClientsMetadata): MetadataApi {
+  return createAPI(api.key, api.version, createRequest, (...received) => {
+    const response = evenLeaderless(() => parseResponse(...received))
+    if (api.version >= FIRST_WITH_IDS) return response
+    // The client puts the name in the place of the id.
     return { ...response, topics: response.topics.map((topic) => ({ ...topic, topicId: NO_TOPIC_ID })) }
-  },
-)
+  })
+}
+
+function evenLeaderless(parse: () => MetadataResponse): MetadataResponse {
+  try {
+    return parse()
+  } catch (error) {
+    if (!(error instanceof ResponseError) || !error.errors.every(isOfPartition)) throw error
+    return error['response'] as MetadataResponse
+  }
+}
+
+/** The client says where in the response an error was: `/topics/0/partitions/2`. */
+function isOfPartition(error: unknown): boolean {
+  return typeof error === 'object' && error !== null && 'path' in error && String(error.path).includes('/partitions/')
+}
 
 type FindCoordinatorResponse = ReturnType<typeof findCoordinatorV4.parseResponse>
 
@@ -76,12 +100,7 @@ function readCoordinatorV3(reader: Reader): FindCoordinatorResponse {
 }
 
 /** Version 11 is left out: the client writes and reads a field of it that is no longer there. */
-export const metadata = inVersions<[topics: string[] | null], MetadataResponse>(
-  'Metadata',
-  metadataV12.api,
-  metadataV10.api,
-  metadataWithoutIds,
-)
+export const metadata = inVersions('Metadata', metadataIn(metadataV12), metadataIn(metadataV10), metadataIn(metadataV9))
 export const findCoordinator = inVersions('FindCoordinator', findCoordinatorV4.api, findCoordinatorV3)
 export const listOffsets = inVersions('ListOffsets', listOffsetsV7.api, listOffsetsV6.api)
 export const createTopics = inVersions('CreateTopics', createTopicsV7.api)

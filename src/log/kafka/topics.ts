@@ -15,6 +15,8 @@ import {
 const ADMIN_TIMEOUT_MS = 20_000
 /** Many topics are created and looked at in requests of this many. */
 const TOPICS_PER_REQUEST = 200
+/** A controller with KRaft takes no more than 10,000 at once, and as many records: each topic, partition and setting is one. */
+const PARTITIONS_PER_REQUEST = 5000
 const FIRST_LOOK_MS = 2
 /** For topics that were made, before they are asked for again. */
 const LOOKS = 8
@@ -44,7 +46,9 @@ export async function createTopics(
 ): Promise<void> {
   const { partitions, retention } = cluster.options.topics
   const existing = new Set((await cluster.listTopics()).map(({ name }) => name))
-  const asked = requests.map(({ name, keyed }) => ({ name, partitions, configs: retentionConfigs(retention, keyed) }))
+  const asked = requests.map(({ name, keyed, lasting = false }) => {
+    return { name, partitions, configs: retentionConfigs(lasting ? 'compact' : retention, keyed) }
+  })
   if (pipeline !== undefined) asked.push(progressSettings(pipeline))
   const unkeyed = requests.filter(({ name, keyed }) => !keyed && existing.has(name)).map(({ name }) => name)
   await create(
@@ -81,8 +85,7 @@ function progressSettings(pipeline: string): TopicSettings {
  * a while, what was made: somebody may have deleted it.
  */
 async function create(cluster: Cluster, topics: readonly TopicSettings[]): Promise<void> {
-  for (let from = 0; from < topics.length; from += TOPICS_PER_REQUEST) {
-    const some = topics.slice(from, from + TOPICS_PER_REQUEST)
+  for (const some of inRequests(topics)) {
     const names = some.map(({ name }) => name)
     const object = some.length === 1 ? `topic "${names[0]}"` : `${some.length} topics`
     let looks = 0
@@ -93,6 +96,20 @@ async function create(cluster: Cluster, topics: readonly TopicSettings[]): Promi
     }
     await cluster.retry({ object }, work, { firstMs: FIRST_LOOK_MS })
   }
+}
+
+function inRequests(topics: readonly TopicSettings[]): TopicSettings[][] {
+  const requests: TopicSettings[][] = []
+  let partitions = Infinity
+  for (const topic of topics) {
+    partitions += topic.partitions
+    if (partitions > PARTITIONS_PER_REQUEST || requests.at(-1)?.length === TOPICS_PER_REQUEST) {
+      requests.push([])
+      partitions = topic.partitions
+    }
+    requests.at(-1)!.push(topic)
+  }
+  return requests
 }
 
 /** False where some of them were there already. What else is refused is told by the name of the first. */
@@ -109,21 +126,21 @@ async function request(cluster: Cluster, topics: readonly TopicSettings[]): Prom
     if (codesOf(error).length === 0) throw error
     const refusals = refusalsOf(error).filter(({ code }) => code !== CODE.topicAlreadyExists && code !== CODE.none)
     if (refusals.length === 0) return false
-    const { code, index } = refusals.find((refusal) => !isPassingCode(refusal.code)) ?? refusals[0]!
+    const { code, index, cause } = refusals.find((refusal) => !isPassingCode(refusal.code)) ?? refusals[0]!
     const topic = topics[index]?.name
     if (isPassingCode(code) || topic === undefined) throw answered(code)
-    throw codeError(code, { object: `topic "${topic}"`, topic }, error)
+    throw codeError(code, { object: `topic "${topic}"`, topic }, cause)
   }
 }
 
 /** Codes in the answer to a creation, and the places of their topics in the request (NaN where that is not said). */
-function refusalsOf(error: unknown): { readonly code: number; readonly index: number }[] {
+function refusalsOf(error: unknown): { readonly code: number; readonly index: number; readonly cause: unknown }[] {
   const inner = typeof error === 'object' && error !== null && 'errors' in error ? error.errors : null
   const errors: unknown[] = Array.isArray(inner) && inner.length > 0 ? inner : [error]
   return errors.flatMap((each) => {
     const path = typeof each === 'object' && each !== null && 'path' in each ? String(each.path) : ''
     const index = Number(/^\/topics\/(\d+)/.exec(path)?.[1])
-    return codesOf(each).map((code) => ({ code, index }))
+    return codesOf(each).map((code) => ({ code, index, cause: each }))
   })
 }
 

@@ -143,6 +143,7 @@ export class TransactionalProducer {
         if (commit) this.#signal.throwIfAborted()
         return
       }
+      if (commit && this.#failure !== null) throw this.#failure
       if (id.open && this.#failure === null) await this.#end(id, commit, waitedMs)
     })
     this.#free = before
