@@ -1,7 +1,8 @@
--- The key columns of a table in the order of its index, by which chunks are read: the replica identity index, or the primary key. And what
--- compares them as that index does, where it is not an operator that every session finds: with types of extensions.
+-- The key columns of a table in the order of its index, by which chunks are read: the replica identity index, or the primary key; the type
+-- and collation of each. And what compares them as that index does, where it is not an operator that every session finds: with types of extensions.
 -- Run by: run. Variables: table (its OID). Oldest Postgres: 14.
 select coalesce(jsonb_agg(a.attname order by k.ordinality), '[]') as columns,
+       coalesce(jsonb_agg(format('%s %s', a.atttypid, a.attcollation) order by k.ordinality), '[]') as types,
        coalesce(jsonb_agg(case when n.nspname <> 'pg_catalog' then format('operator(%I.%s)', n.nspname, o.oprname) end
                           order by k.ordinality), '[]') as operators
   from (select i.indrelid, i.indkey, i.indclass, i.indnkeyatts

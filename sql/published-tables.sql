@@ -1,7 +1,8 @@
 -- The tables of a publication with the columns that are in its stream. A column is `key` where the event's key has it: of the
 -- primary key or the replica identity's index; under REPLICA IDENTITY FULL of the primary key; under NOTHING none is.
 -- Generated columns are in the stream only from Postgres 18 on, and there only when the publication says so.
--- `blocks` is the length of its longest heap, null where something of it is not in a heap.
+-- `blocks` is the length of its longest heap, null where something of it is not in a heap, or its ctid may not be read: who may read
+-- only some columns may read none that the system has.
 -- `obstacle` is what keeps the role from reading all rows: no right on the schema, none on the table, or row-level security.
 -- What is stored is looked up one by one (limit 1): otherwise all of a database's relations are looked at for each.
 -- Run by: init, run. Variables: publication, oid (of one table, or 0 for all of them). Oldest Postgres: 14.
@@ -36,7 +37,7 @@ select c.oid, p.schemaname as schema, p.tablename as table, c.relkind, c.relrepl
        select coalesce(sum(greatest(stored.reltuples, 0)), 0)::bigint as estimated_rows,
               coalesce(sum(pg_table_size(stored.oid)), 0) as bytes,
               coalesce(sum(pg_relation_size(stored.oid)), 0) as heap_bytes,
-              case when bool_and(coalesce(method.amname = 'heap', false))
+              case when bool_and(coalesce(method.amname = 'heap', false)) and has_table_privilege(c.oid, 'select')
                    then max(pg_relation_size(stored.oid)) / current_setting('block_size')::int end as blocks
          from (select c.oid where c.relkind = 'r' union select relid from pg_partition_tree(c.oid) where isleaf) leaf
         cross join lateral (select * from pg_class where pg_class.oid = leaf.oid limit 1) stored

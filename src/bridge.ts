@@ -42,13 +42,20 @@ export async function bridge(options: BridgeOptions): Promise<void> {
   const onAbort = (): void => stop.abort()
   options.signal.addEventListener('abort', onAbort)
   if (options.signal.aborted) onAbort()
+  let [records, bytes] = [0, 0]
   const append = async ({ endLsn, records: filled }: Batch<FilledRecords>, before: Promise<void>): Promise<void> => {
-    const { records, bytes } = filled
-    await writer.append(filled, endLsn === null ? null : progress.at(endLsn)) // one log transaction
+    records += filled.records
+    bytes += filled.bytes
+    if (endLsn === null) {
+      await writer.append(filled, null) // a part of the log transaction
+      return await before
+    }
+    const told = { records, bytes, endLsn }
+    records = bytes = 0
+    await writer.append(filled, progress.at(endLsn)) // one log transaction
     await before // nothing after one that failed
-    if (endLsn === null) return
     source.acknowledge(endLsn) // only now may Postgres drop that WAL
-    onCommit({ records, bytes, endLsn })
+    onCommit(told)
   }
   let committed = Promise.resolve()
   try {

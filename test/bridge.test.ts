@@ -41,12 +41,12 @@ async function events(): Promise<{ op: string; before: unknown; after: unknown; 
 it('has its topics before its writer is opened, and none is made while the stream is read', async () => {
   await database.query('create table orders (id int primary key)')
   const at: string[][] = []
-  const asked: (string | undefined)[] = []
+  const asked: unknown[] = []
   const opened = async (): Promise<Log> => {
     const log = await openLog()
     const { createTopics, openWriter } = log
     log.createTopics = async (requests, pipeline) => {
-      asked.push(pipeline)
+      asked.push([pipeline, requests.filter(({ lasting }) => lasting).map(({ name }) => name)])
       await createTopics(requests, pipeline)
     }
     log.openWriter = async (options) => {
@@ -59,7 +59,26 @@ it('has its topics before its writer is opened, and none is made while the strea
   await pipeline.caughtUp()
   await pipeline.stop()
   expect(at).toEqual([['.notification', '.public.orders', '.schema']])
-  expect(asked).toEqual([database.name])
+  expect(asked).toEqual([[database.name, ['schema', 'notification'].map((last) => `${database.name}.${last}`)]])
+})
+
+it('has one topic for a partitioned table, whichever of its partitions is changed', async () => {
+  await database.query(`create table event (id int primary key, n int) partition by range (id);
+    create table event_1 partition of event for values from (0) to (100);
+    create table event_2 partition of event for values from (100) to (200)`)
+  const pipeline = startPipeline(database, { openLog })
+  await pipeline.caughtUp()
+  await database.query(`insert into event values (1, 1), (101, 1); update event_2 set n = 2; delete from event_1;
+    truncate event`)
+  await pipeline.caughtUp()
+  await pipeline.stop()
+  expect((await events()).map(({ op }) => op)).toEqual(['c', 'c', 'u', 'd', 't', 't'])
+  const log = await openLog()
+  const topics = (await log.topics(`${database.name}.`)).map(({ name }) => name.slice(database.name.length))
+  const schemas = await readAll(log, `${database.name}.schema`)
+  await log.close()
+  expect(topics).toEqual(['.message', '.notification', '.public.event', '.schema'])
+  expect(schemas).toHaveLength(1)
 })
 
 describe('what is appended as it comes', () => {
@@ -153,6 +172,24 @@ describe('bridge', () => {
     await expect(bridging).rejects.toBe(failure)
     expect(acknowledged).toEqual([])
     expect(getEventListeners(stop.signal, 'abort')).toEqual([])
+  })
+
+  it('tells of all parts of a log transaction when it commits', async () => {
+    const told: unknown[] = []
+    const changes = async function* (): AsyncGenerator {
+      for (const endLsn of [null, null, 8n, 16n]) yield { records: { bytes: 10, records: 2 }, endLsn, commitLsn: 1n }
+    }
+    await bridge({
+      source: { changes, acknowledge: () => undefined },
+      writer: { ready: async () => undefined, append: async () => undefined },
+      progress: { at: () => new Map() },
+      signal: new AbortController().signal,
+      onCommit: (committed: unknown) => told.push(committed),
+    } as unknown as BridgeOptions)
+    expect(told).toEqual([
+      { records: 6, bytes: 30, endLsn: 8n },
+      { records: 2, bytes: 10, endLsn: 16n },
+    ])
   })
 
   it('commits with the transactions of the database, also where the log is slower than the stream', async () => {

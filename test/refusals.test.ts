@@ -7,7 +7,7 @@ import type { LocalPostgres } from '../src/cli/local-postgres.js'
 import { connectionOptions } from '../src/postgres/connection-options.js'
 import { openEmbeddedLog } from '../src/log/embedded/log.js'
 import type { Log } from '../src/log/log.js'
-import { startPipeline } from './support/pipeline.js'
+import { readAll, startPipeline } from './support/pipeline.js'
 import { startPostgres } from './support/postgres.js'
 import { freshDatabase, type TestDatabase, uniqueName } from './support/servers.js'
 
@@ -101,6 +101,25 @@ describe('a pipeline is refused', () => {
     const connection = await connectionAs('replication', 'grant select on item to ROLE')
     const pipeline = startPipeline(database, { openLog, connection })
     await pipeline.caughtUp()
+    expect(await pipeline.stop()).toBeUndefined()
+  })
+
+  it('never, where it may read the columns that are published, and the table is read in parts', async () => {
+    await database.query(`create table large (id int primary key, note text, secret text);
+      insert into large select g, repeat('x', 900), 'secret' from generate_series(1, 45000) g;
+      create publication "${database.name}" for table large (id, note)`)
+    const connection = await connectionAs('replication', 'grant select (id, note) on large to ROLE')
+    const pipeline = startPipeline(database, { openLog, connection })
+    const published = async (): Promise<number> => {
+      const log = await openLog()
+      const { length } = await readAll(log, `${database.name}.public.large`)
+      await log.close()
+      return length
+    }
+    while ((await Promise.race([published(), pipeline.ended.then(() => 0)])) < 45_000) {
+      expect(await Promise.race([pipeline.ended, 'it goes on'])).toBe('it goes on')
+      await new Promise((resolve) => setTimeout(resolve, 100))
+    }
     expect(await pipeline.stop()).toBeUndefined()
   })
 

@@ -12,6 +12,7 @@ import type { RecordSink } from '../event/sink.js'
 import type { CompiledTable } from '../event/table.js'
 import { Transcoder } from '../event/transcoder.js'
 import type { Tuple } from '../event/tuple.js'
+import type { BackfillJob } from './backfill-state.js'
 import { type Subject, unwritable } from './backfill-subject.js'
 import { type BackfillTable, type BackfillTableOptions, NextBoundary, relationShape } from './backfill-table.js'
 import {
@@ -28,13 +29,20 @@ import {
 import { halves } from './snapshot-reading.js'
 import { RENEWED, Tables } from './tables.js'
 import type { TouchedKeys } from './touched-keys.js'
-import type { Unseen } from './visibility.js'
+import { Unseen } from './visibility.js'
+import type { askVisibility } from './xids.js'
 
 export interface ChunkedTableOptions extends BackfillTableOptions {
   readonly subject: Subject & { readonly key: ChunkKey }
   /** Before the sink of the stream. */
   readonly touched: TouchedKeys
   readonly unseen: Unseen
+  /** Whether any value of the table is out of line. */
+  readonly isToasted: () => Promise<boolean>
+  /** The table for which a job has waited for whoever was under way when it came to be published. */
+  readonly waitedFor: WeakMap<BackfillJob, number>
+  /** What the server has under way, and what of it is over later. */
+  readonly askVisibility: () => ReturnType<typeof askVisibility>
   readonly openReader: () => Promise<ChunkReader>
 }
 
@@ -65,6 +73,8 @@ export class ChunkedTable implements BackfillTable {
   #redo: 'rows' | 'table' | null = null
   /** Of a row that could not be written. */
   #failure: unknown = null
+  /** Whether the stream may leave out values of rows because they did not change; null while that was not asked. */
+  #toasted: boolean | null = null
   /** The row at hand was not published. */
   #leftOut = false
   #wake: () => void = () => undefined
@@ -142,7 +152,7 @@ export class ChunkedTable implements BackfillTable {
       for (const row of chunk.rows.tuples()) {
         this.#write(table, row, chunk)
         // The change that is newer may be an update without the values that it did not change: they are not in the log yet.
-        if (this.#leftOut && mayBeToasted(row)) {
+        if (this.#leftOut && this.#toasted !== false && mayBeToasted(table, row)) {
           this.#redo = 'rows'
           break
         }
@@ -180,10 +190,12 @@ export class ChunkedTable implements BackfillTable {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const { subject, touched } = this.#options
+    const { job, jobs, subject, touched } = this.#options
     const stop = (): void => this.#wake()
     signal.addEventListener('abort', stop)
     try {
+      await this.#settled(signal)
+      if (!jobs.isCurrent(job)) return
       await this.#open(subject.table.relation, signal)
       await this.#read(signal)
     } finally {
@@ -206,11 +218,26 @@ export class ChunkedTable implements BackfillTable {
     await opened
   }
 
-  #warnOfEarlier(): void {
-    const xids = [...this.#earlier].slice(0, 5)
+  /** What was changed in the table before it was published is in no stream: whoever may have done that is waited for. */
+  async #settled(signal: AbortSignal): Promise<void> {
+    const { job, jobs, clock, waitedFor, subject } = this.#options
+    const { oid } = subject.table.relation
+    if (waitedFor.get(job) === oid) return
+    const { visibility, nextXid } = await this.#options.askVisibility()
+    const older = new Unseen(visibility, nextXid)
+    for (let waits = 0; older.copy().size > 0 && jobs.isCurrent(job); waits++) {
+      if (waits % WAITS_A_WARNING === WAITS_BEFORE_WARNING) this.#warnOf(older.copy())
+      if (waits > 0) await clock.delay(AGAIN_MS, signal)
+      older.look((await this.#options.askVisibility()).visibility)
+    }
+    if (older.copy().size === 0) waitedFor.set(job, oid)
+  }
+
+  #warnOf(waited: ReadonlySet<number>): void {
+    const xids = [...waited].slice(0, 5)
     const hint = 'select pid, xact_start, query from pg_stat_activity where backend_xid is not null order by 2'
     this.#options.logger.warn(
-      { transactions: this.#earlier.size, xids, hint },
+      { transactions: waited.size, xids, hint },
       'the backfill waits for transactions that began before it, prepared ones too',
     )
   }
@@ -219,8 +246,10 @@ export class ChunkedTable implements BackfillTable {
     const { clock, job, jobs, subject } = this.#options
     const { table, key, shape } = subject
     const reader = await this.#options.openReader()
-    const behind = (): readonly string[] | null =>
-      job.after !== null && isDeepStrictEqual(job.after.columns, key.columns) ? job.after.values : null
+    const behind = (): readonly string[] | null => {
+      const { columns, types, values } = job.after ?? { columns: [], types: [], values: [] }
+      return isDeepStrictEqual([columns, types], [key.columns, key.types]) ? values : null
+    }
     let after = behind()
     let rows = FIRST_ROWS
     let waits = 0
@@ -233,13 +262,16 @@ export class ChunkedTable implements BackfillTable {
       for (const xid of this.#earlier) if (chunk.visibility.sees(xid)) this.#earlier.delete(xid)
       if (waiting) {
         chunk.release()
+        if (signal.aborted || !jobs.isCurrent(job)) return
         // Something of theirs may be in the log already, and nobody knows which keys.
         if (this.#earlier.size > 0) {
-          if (waits++ % WAITS_A_WARNING === WAITS_BEFORE_WARNING) this.#warnOfEarlier()
+          if (waits++ % WAITS_A_WARNING === WAITS_BEFORE_WARNING) this.#warnOf(this.#earlier)
           await clock.delay(AGAIN_MS, signal)
         }
         continue
       }
+      // From here on, whatever comes to be out of line is streamed whole.
+      this.#toasted ??= await this.#options.isToasted()
       const { count } = chunk.rows
       const readMs = clock.elapsedMs() - startedMs
       if (count > 0 && this.#redo === null) this.#chunks.push(chunk)

@@ -9,8 +9,10 @@ const job = z.object({
   wanted: z.string().nullable(),
   /** Tables that are left; the first one is under way. */
   tables: z.array(name),
-  /** Of that: the key of the last row that was published, by the columns of the key, and how many were. */
-  after: z.object({ columns: z.array(z.string()), values: z.array(z.string()) }).nullable(),
+  /** Of that: the key of the last row that was published, by the columns of the key and their types, and how many were. */
+  after: z
+    .object({ columns: z.array(z.string()), types: z.array(z.string()).default([]), values: z.array(z.string()) })
+    .nullable(),
   rows: z.number(),
   /** Of that, by the planner's statistics, when it was begun. */
   estimatedRows: z.number().nullable().default(null),

@@ -20,6 +20,7 @@ import type { ConnectionOptions } from './connection-options.js'
 import type { BatchLimits } from './batch.js'
 import type { TablePatterns } from './table-patterns.js'
 import type { TablesOptions } from './tables.js'
+import { sql } from './sql.js'
 import { TouchedKeys } from './touched-keys.js'
 import { Unseen } from './visibility.js'
 import { askVisibility } from './xids.js'
@@ -62,6 +63,7 @@ export class Backfill implements Bystander {
   readonly #pending: (() => void)[] = []
   /** Under way. */
   #table: BackfillTable | null = null
+  readonly #waitedFor = new WeakMap<BackfillJob, number>()
   #gaveParts = false
   #looking = false
   #wake: () => void = () => undefined
@@ -249,6 +251,12 @@ export class Backfill implements Bystander {
       subject: { ...subject, key },
       touched: this.sink,
       unseen: this.#unseen,
+      waitedFor: this.#waitedFor,
+      askVisibility: () => askVisibility(options.now),
+      isToasted: async () => {
+        const [row] = await options.now.query(sql('toasted', { table: String(subject.table.relation.oid) }))
+        return row?.['toasted'] === 't'
+      },
       openReader: async () => (this.#reader ??= await ChunkReader.open(options.connection, signal)),
     })
   }

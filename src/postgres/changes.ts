@@ -10,7 +10,7 @@ import type { CompiledTable } from '../event/table.js'
 import { messageTopic } from '../event/topic-name.js'
 import type { OldTuple } from '../event/row.js'
 import { Transcoder } from '../event/transcoder.js'
-import type { Tuple } from '../event/tuple.js'
+import { TEXT, type Tuple } from '../event/tuple.js'
 import { TypeAltered, ValueMalformed } from '../event/value-types.js'
 import type { PgoutputHandler } from './pgoutput.js'
 import { Tables, type TablesOptions } from './tables.js'
@@ -40,6 +40,8 @@ export interface Bystander {
 /** Publishes something, and yields whenever the sink may be full. */
 export type Parts = AsyncIterable<void>
 
+const NO_BYTES = Buffer.alloc(0)
+
 /** The prefix of messages that are meant for evert. */
 const REQUEST_PREFIX = 'evert'
 
@@ -66,6 +68,8 @@ export class Changes implements PgoutputHandler {
   readonly #transcoder: Transcoder
   readonly #tables: Tables
   readonly #known = new Map<number, TableState>()
+  /** Versions of tables that are opened with their first change. Of a partition that is published as its root, none comes. */
+  readonly #described = new Map<number, Relation>()
   #lastOid = -1
   #lastTable: TableState = null
   #messages: SinkTopic | null = null
@@ -149,11 +153,30 @@ export class Changes implements PgoutputHandler {
   relation(relation: Relation): void {
     this.#lastOid = -1
     if (!this.#options.matches(relation.schema, relation.table)) {
+      this.#described.delete(relation.oid)
       this.#known.set(relation.oid, null)
       return
     }
     this.#options.bystander?.relation(relation)
-    this.#options.waitFor(this.#tables.open(relation).then((table) => void this.#known.set(relation.oid, table)))
+    this.#known.delete(relation.oid)
+    this.#described.set(relation.oid, relation)
+  }
+
+  /** Whether a change is the first one of its table's version. */
+  #isFirst(oid: number): boolean {
+    return oid !== this.#lastOid && this.#inTransaction && !this.#skipping && !this.#foreign && this.#described.has(oid)
+  }
+
+  /** Opens the table, and writes what could not be written before. */
+  #openFirst(oid: number, tuples: readonly Tuple[], write: () => void): void {
+    const relation = this.#described.get(oid)!
+    this.#described.delete(oid)
+    keep(tuples)
+    const opened = this.#tables.open(relation).then((table) => {
+      this.#known.set(oid, table)
+      write()
+    })
+    this.#options.waitFor(opened)
   }
 
   #table(oid: number): TableState {
@@ -199,6 +222,7 @@ export class Changes implements PgoutputHandler {
   }
 
   insert(oid: number, lsnHigh: number, lsnLow: number, row: Tuple): void {
+    if (this.#isFirst(oid)) return this.#openFirst(oid, [row], () => this.insert(oid, lsnHigh, lsnLow, row))
     const table = this.#tableOf(oid, row)
     if (table === null) return
     try {
@@ -209,18 +233,23 @@ export class Changes implements PgoutputHandler {
   }
 
   update(oid: number, lsnHigh: number, lsnLow: number, row: Tuple, old: Tuple | null, kind: OldTuple): void {
+    if (this.#isFirst(oid)) {
+      const again = (): void => this.update(oid, lsnHigh, lsnLow, row, old, kind)
+      return this.#openFirst(oid, tuplesOf(row, old), again)
+    }
     const table = this.#tableOf(oid, row)
     if (table === null) return
     if (old !== null) this.#requireColumns(table, old)
     try {
       this.#transcoder.update(table, lsnHigh, lsnLow, row, old, kind)
     } catch (error) {
-      const tuples = old === null ? [row] : [row, old]
-      this.#again(error, table, tuples, (renewed) => this.#transcoder.update(renewed, lsnHigh, lsnLow, row, old, kind))
+      const write = (renewed: CompiledTable): void => this.#transcoder.update(renewed, lsnHigh, lsnLow, row, old, kind)
+      this.#again(error, table, tuplesOf(row, old), write)
     }
   }
 
   delete(oid: number, lsnHigh: number, lsnLow: number, old: Tuple, kind: OldTuple): void {
+    if (this.#isFirst(oid)) return this.#openFirst(oid, [old], () => this.delete(oid, lsnHigh, lsnLow, old, kind))
     const table = this.#tableOf(oid, old)
     if (table === null) return
     try {
@@ -241,8 +270,7 @@ export class Changes implements PgoutputHandler {
     write: (renewed: CompiledTable) => void,
   ): void {
     this.#altered(error, table)
-    const bytes = Buffer.from(tuples[0]!.bytes) // the framer's own may be moved while the stream waits
-    for (const tuple of tuples) tuple.bytes = bytes
+    keep(tuples)
     this.#lastOid = -1
     this.#options.waitFor(this.#writeRenewed(table.relation, write))
   }
@@ -270,6 +298,8 @@ export class Changes implements PgoutputHandler {
 
   truncate(oids: readonly number[], lsnHigh: number, lsnLow: number): void {
     if (this.#skipping || this.#foreign) return
+    const first = oids.find((oid) => this.#isFirst(oid))
+    if (first !== undefined) return this.#openFirst(first, [], () => this.truncate(oids, lsnHigh, lsnLow))
     for (const oid of oids) {
       const table = this.#table(oid)
       if (table !== null) this.#transcoder.truncate(table, lsnHigh, lsnLow)
@@ -317,6 +347,31 @@ export class Changes implements PgoutputHandler {
     this.#transcoder.begin({ commitLsn, timeUs: this.#options.nowUs(), xid: null, snapshot: false })
     this.#transcoder.message(topic, message.lsnHigh, message.lsnLow, message)
     this.#endLsn = lsn
+  }
+}
+
+function tuplesOf(row: Tuple, old: Tuple | null): readonly Tuple[] {
+  return old === null ? [row] : [row, old]
+}
+
+/** Copies the values of tuples that share their bytes: the framer's own may be moved while the stream waits. */
+function keep(tuples: readonly Tuple[]): void {
+  const bytes = tuples[0]?.bytes ?? NO_BYTES
+  let [from, to] = [bytes.length, 0]
+  for (const { count, state, start, end } of tuples) {
+    for (let i = 0; i < count; i++) {
+      if (state[i] !== TEXT) continue
+      from = Math.min(from, start[i]!)
+      to = Math.max(to, end[i]!)
+    }
+  }
+  const kept = Buffer.from(bytes.subarray(from, to))
+  for (const tuple of tuples) {
+    tuple.bytes = kept
+    for (let i = 0; i < tuple.count; i++) {
+      tuple.start[i] = tuple.start[i]! - from
+      tuple.end[i] = tuple.end[i]! - from
+    }
   }
 }
 

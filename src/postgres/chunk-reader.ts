@@ -3,7 +3,7 @@ import { assert } from '../base/assert.js'
 import { type Lsn, parseLsn } from '../event/lsn.js'
 import type { Relation } from '../event/relation.js'
 import type { CompiledTable } from '../event/table.js'
-import { Tuple, UNCHANGED } from '../event/tuple.js'
+import { TEXT, Tuple, UNCHANGED } from '../event/tuple.js'
 import { type PublishedTable, qualifiedName } from './catalog.js'
 import { type Connection, connect } from './connection.js'
 import type { ConnectionOptions } from './connection-options.js'
@@ -25,6 +25,8 @@ export interface ChunkRequest {
 /** The key columns in the order of their index, so that it gives the rows in order. */
 export interface ChunkKey {
   readonly columns: readonly string[]
+  /** Of each, what its order depends on: type and collation. */
+  readonly types: readonly string[]
   /** What says that a value is behind another, where that is not `>`. */
   readonly operators: readonly (string | null)[]
 }
@@ -34,7 +36,7 @@ export interface Chunk {
   readonly shape: string
   readonly rows: KeptRows
   /** The key of one of its rows, by the columns of the key. */
-  readonly keyOf: (row: number) => { columns: string[]; values: string[] }
+  readonly keyOf: (row: number) => { columns: string[]; types: string[]; values: string[] }
   /** True where no more rows are behind it. */
   readonly final: boolean
   /** Of a row that was read, on average. */
@@ -184,7 +186,7 @@ export class ChunkReader {
     return {
       shape: found,
       rows,
-      keyOf: (row) => ({ columns: [...key.columns], values: rows.valuesOf(row, places) }),
+      keyOf: (row) => ({ columns: [...key.columns], types: [...key.types], values: rows.valuesOf(row, places) }),
       final,
       rowBytes: (rows.bytes + unneeded) / Math.max(read, 1),
       visibility,
@@ -257,13 +259,16 @@ function statementOf({ table, key, after, rows }: ChunkRequest): string {
 
 /** Null where rows cannot be compared by several columns at once, because the operators of one are an extension's. */
 export async function chunkKey(connection: Connection, relation: Relation): Promise<ChunkKey | null> {
-  const own = relation.columns.filter(({ key }) => key).map(({ name }) => name)
+  const keyColumns = relation.columns.filter(({ key }) => key)
+  const own = keyColumns.map(({ name }) => name)
   const [row] = await connection.query(sql('key-columns', { table: String(relation.oid) }))
   const columns = JSON.parse(row?.['columns'] ?? '[]') as string[]
   const operators = JSON.parse(row?.['operators'] ?? '[]') as (string | null)[]
+  const types = JSON.parse(row?.['types'] ?? '[]') as string[]
   const same = columns.length === own.length && own.every((name) => columns.includes(name))
   if (same && columns.length > 1 && operators.some((operator) => operator !== null)) return null
-  return same ? { columns, operators } : { columns: own, operators: own.map(() => null) }
+  if (same) return { columns, types, operators }
+  return { columns: own, types: keyColumns.map(({ typeOid }) => String(typeOid)), operators: own.map(() => null) }
 }
 
 export const FIRST_ROWS = 500
@@ -280,18 +285,21 @@ export function nextRows(rows: number, kept: number, ms: number, rowBytes: numbe
   return Math.max(Math.min(inTime, Math.floor(CHUNK_BYTES / Math.max(rowBytes, 1)), MOST_ROWS), 1)
 }
 
-/**
- * A row of fewer bytes in the server has no value that the stream would leave out because it is unchanged (TOAST_TUPLE_THRESHOLD). As text, an
- * array or jsonb may be a quarter of that.
- */
-const TOAST_BYTES = 2000
-
 /** As where an update has changed only these, and Postgres had sent nothing else but the key. */
 export function sayOnly(columns: readonly string[], { relation }: CompiledTable, row: Tuple): void {
   for (const [index, { name, key }] of relation.columns.entries())
     if (!key && !columns.includes(name)) row.state[index] = UNCHANGED
 }
 
-export function mayBeToasted(row: Tuple): boolean {
-  return 4 * row.size + 8 * row.count > TOAST_BYTES
+/** Types of a fixed length, which are never out of line: bool, "char", name, int and float, oid, money, dates and times, interval, uuid. */
+const FIXED = new Set([16, 18, 19, 20, 21, 23, 26, 700, 701, 790, 1082, 1083, 1114, 1184, 1186, 1266, 2950])
+/** A value that is shorter as text is in line: it has less than the 24 bytes which are the least that is moved out. `{1}` of bigint[] has 32. */
+const TOASTED_BYTES = 3
+
+/** Whether the stream may leave a value of the row out because it is unchanged: once it is out of line, it is so for as long as it stays the same. */
+export function mayBeToasted({ relation }: CompiledTable, row: Tuple): boolean {
+  return relation.columns.some(
+    ({ key, typeOid }, i) =>
+      !key && !FIXED.has(typeOid) && row.state[i] === TEXT && row.end[i]! - row.start[i]! >= TOASTED_BYTES,
+  )
 }

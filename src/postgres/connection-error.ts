@@ -85,6 +85,9 @@ function failure(error: unknown): Meaning {
   return { code: 'POSTGRES_UNREACHABLE', hint: 'is the server up, and its address right?' }
 }
 
+const LOCKS =
+  'each reader of a snapshot locks every table with its indexes: fewer --readers, or raise max_locks_per_transaction and restart'
+
 /** Of a statement: refused, or the connection broke under it. */
 export function queryError(error: unknown, options: ConnectionOptions): EvertError {
   if (error instanceof EvertError) return error
@@ -92,7 +95,8 @@ export function queryError(error: unknown, options: ConnectionOptions): EvertErr
   const state = sqlState(error)
   if (state === '42501') return new EvertError('POSTGRES_PERMISSION', { message, cause: error })
   const code = state === '' || passesByItself(state) ? 'POSTGRES_CONNECTION_LOST' : 'POSTGRES_QUERY'
-  return new EvertError(code, { message, cause: error })
+  const locks = state === '53200' && /shared memory/.test(message)
+  return new EvertError(code, { message, cause: error, ...(locks ? { hint: LOCKS } : {}) })
 }
 
 /** SQLSTATE of the server's answer behind an error, or an empty text. */

@@ -53,6 +53,7 @@ const SESSION = [
 
 /** How long the server may take to close its end. */
 const CLOSE_MS = 1000
+const KEEP_ALIVE_MS = 10_000
 
 interface Attempt extends Host {
   readonly encrypted: boolean
@@ -123,7 +124,7 @@ async function connectOnce(options: ConnectionOptions, request: ConnectRequest, 
   try {
     await client.connect()
     requireTarget(options.target, reported, attempt)
-    if (request.kind === 'ordinary') await client.query(sql('session'))
+    await client.query(sql('session'))
     request.signal.throwIfAborted()
   } catch (error) {
     connection.stream.destroy()
@@ -173,6 +174,8 @@ function clientConfig(options: ConnectionOptions, request: ConnectRequest, attem
     application_name: options.applicationName,
     connectionTimeoutMillis: options.connectTimeoutMs,
     keepAlive: true,
+    // A server that is gone without a word while rows are waited for is found out after this and Node's ten probes, not after two hours.
+    keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
     ...(queryTimeoutMs === undefined ? {} : { query_timeout: queryTimeoutMs }),
     // Type parsers lose digits and microseconds: everything stays text.
     types: { getTypeParser: () => (text: string) => text },

@@ -5,11 +5,9 @@
 import type { Clock, Timer } from '../base/clock.js'
 import type { BatchLimits } from './batch.js'
 
-/** 13 MB/s of events: with one row a millisecond, or a burst of a hundred, nothing waits. */
+/** 13 MB/s of events. */
 const FAST_BYTES_PER_MS = 13_000
-/** A pace over less than this is none. */
-const PACE_MS = 10
-/** From one batch to the next, where the stream is fast. */
+/** From one batch to the next, where the stream is fast; and over less than this there is no pace: a burst of a thousand rows makes nothing wait. */
 const SHARED_MS = 40
 
 export class Linger {
@@ -19,6 +17,9 @@ export class Linger {
   #old = false
   #takenMs = 0
   #fast = false
+  /** Since when, and what, was taken that the pace is not yet known of. */
+  #sinceMs = 0
+  #bytes = 0
 
   /** `onOld` is told when what waits is old enough. */
   constructor(clock: Clock, onOld: () => void) {
@@ -42,8 +43,14 @@ export class Linger {
   /** A batch of so many bytes was taken. */
   taken(bytes: number): void {
     const nowMs = this.#clock.elapsedMs()
-    this.#fast = bytes >= FAST_BYTES_PER_MS * Math.max(nowMs - this.#takenMs, PACE_MS)
     this.#takenMs = nowMs
+    this.#bytes += bytes
+    const ms = nowMs - this.#sinceMs
+    if (ms >= SHARED_MS) {
+      this.#fast = this.#bytes >= FAST_BYTES_PER_MS * ms
+      this.#sinceMs = nowMs
+      this.#bytes = 0
+    }
     this.stop()
     this.#old = false
   }

@@ -21,10 +21,10 @@ export function readServerError(bytes: Buffer, start: number, end: number): Serv
 
 /**
  * True for what passes by itself: connection, resources, operator intervention (shutdown, starting up), system error, a deadlock
- * that somebody had to be taken out of, and on a standby a conflict with what it replays.
+ * that somebody had to be taken out of, on a standby a conflict with what it replays, and a transaction that took too long.
  */
 export function passesByItself(sqlState: string): boolean {
-  return /^(08|53|57|58|40001|40P01)/.test(sqlState)
+  return /^(08|53|57|58|40001|40P01|25P04)/.test(sqlState)
 }
 
 /** Codes: https://www.postgresql.org/docs/current/errcodes-appendix.html */

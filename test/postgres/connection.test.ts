@@ -246,8 +246,10 @@ describe('a connection', () => {
     await expect(to(server, 'only_plain@127.0.0.1', 'sslmode=disable', { kind: 'replication' })).rejects.toEqual(
       refused('REPLICATION_PERMISSION', /WAL sender/),
     )
-    const connection = await to(server, undefined, '', { kind: 'replication' })
+    const limited = 'options=-c%20transaction_timeout=60000'
+    const connection = await to(server, undefined, limited, { kind: 'replication' })
     expect(await connection.query('IDENTIFY_SYSTEM')).toEqual([expect.objectContaining({ dbname: 'postgres' })])
+    expect(await connection.query('show transaction_timeout')).toEqual([{ transaction_timeout: '0' }])
     await expect(to(server, undefined, '', { kind: 'replication' })).rejects.toEqual(
       refused('SLOTS_EXHAUSTED', /max_wal_senders/),
     )

@@ -32,8 +32,9 @@ it.each([
   { what: 'of which nothing was taken', batches: [] },
   { what: 'whose first batch came after a while', batches: [[5000, 2_000_000]] },
   { what: 'of one small transaction a millisecond', batches: [[1, 300], [1, 300], [1, 300]] }, // prettier-ignore
-  { what: 'in which two bursts followed each other at once', batches: [[5, 120_000], [0, 120_000]] }, // prettier-ignore
-  { what: 'of 12 MB/s', batches: [[20, 240_000], [20, 240_000]] }, // prettier-ignore
+  { what: 'in which two bursts followed each other at once', batches: [[5000, 0], [5, 250_000], [0, 250_000]] }, // prettier-ignore
+  { what: 'of small transactions, with one of a thousand rows among them', batches: [[5000, 0], [20, 300], [1, 275_000], [1, 300], [20, 300]] }, // prettier-ignore
+  { what: 'of 12 MB/s', batches: [[5000, 0], [20, 240_000], [20, 240_000], [40, 480_000]] }, // prettier-ignore
 ])('does not wait in a stream $what', ({ batches }) => {
   const { linger, pass, timers } = start()
   for (const [ms = 0, bytes = 0] of batches) {
@@ -48,8 +49,12 @@ it.each([
 it('waits in a fast stream until 40 ms after the last batch, by the timer', () => {
   const { linger, pass, timers, told } = start()
   linger.taken(0)
-  pass(20)
-  linger.taken(300_000)
+  // As small ones, beside a log that answers at once.
+  for (let ms = 0; ms < 40; ms += 2) {
+    expect(linger.waits(AT_ONCE)).toBe(false)
+    pass(2)
+    linger.taken(30_000)
+  }
   pass(15)
   expect(linger.waits(AT_ONCE)).toBe(true)
   pass(1000)
@@ -66,8 +71,10 @@ it('waits in a fast stream until 40 ms after the last batch, by the timer', () =
 it('does not wait in a stream that was fast, and then had nothing for a while', () => {
   const { linger, pass, timers } = start()
   linger.taken(0)
-  pass(20)
-  linger.taken(300_000)
+  pass(40)
+  linger.taken(600_000)
+  expect(linger.waits(AT_ONCE)).toBe(true)
+  linger.taken(0)
   pass(41)
   expect(linger.waits(AT_ONCE)).toBe(false)
   expect(timers).toEqual([])
@@ -78,7 +85,7 @@ it('waits as long as it was told to, from when it could be taken, in a fast stre
   const limits = { ...AT_ONCE, ageMs: 5 }
   expect(linger.waits(limits)).toBe(true)
   linger.taken(0)
-  pass(20)
+  pass(40)
   linger.taken(2_000_000)
   pass(100)
   expect(linger.waits(limits)).toBe(true)

@@ -22,13 +22,14 @@ const ID = 'src/log/kafka/transactional-id.ts'
 const LOG = 'src/log/kafka/log.ts'
 const READER = 'src/log/kafka/reader.ts'
 
-const APPEND = 'await writer.append(filled, endLsn === null ? null : progress.at(endLsn))'
+const APPEND = 'await writer.append(filled, progress.at(endLsn))'
 const ACKNOWLEDGE = 'source.acknowledge(endLsn)'
 const WHOLE = 'const whole = moved && !changes.midTransaction && !this.#parting'
 const INIT = `    const response = await this.#ask((broker) =>
       this.#cluster.call(broker, initProducerId, this.#options.id, transactionTimeoutMs, id, epoch),
     )`
 const SEND = `      await this.#producer.send(batches)
+      this.#requireOpen()
       return { committed: progress === null ? null : this.#producer.end(true) }`
 const TENDED = '      await this.#free\n      if (await this.#stopsBefore(this.#tending)) this.#signal.throwIfAborted()'
 const FENCE = `        await producer.takeOver(async () => {
@@ -43,7 +44,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'acknowledges before the append',
     file: BRIDGE,
-    changes: [[APPEND, `if (endLsn !== null) source.acknowledge(endLsn)\n${APPEND}`]],
+    changes: [[APPEND, `source.acknowledge(endLsn)\n${APPEND}`]],
   },
   {
     name: 'does not wait for the append',
@@ -88,13 +89,9 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'commits a part of a large transaction',
     file: BRIDGE,
-    changes: [['endLsn === null ? null : progress.at(endLsn)', 'progress.at(endLsn ?? progress.state.endLsn)']],
-  },
-  {
-    name: 'waits for ever once the shapes of tables have filled the sink',
-    from: 100,
-    file: STREAM,
-    changes: [[WHOLE, WHOLE.replace('moved && ', '') + '\n    if (whole && !moved && !this.#partial) return']],
+    changes: [
+      ['writer.append(filled, null) // a part', 'writer.append(filled, progress.at(progress.state.endLsn)) // a part'],
+    ],
   },
   {
     name: 'leaves transactions before a snapshot to its first rows',
@@ -191,7 +188,8 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'writes markers again beside what it sends',
-    from: 7000,
+    onlyBrokers: true,
+    from: 41_000,
     file: PRODUCER,
     changes: [[`    this.#busy = true\n    try {\n${TENDED}`, `${TENDED}\n    this.#busy = true\n    try {`]],
   },
