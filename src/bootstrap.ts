@@ -62,7 +62,7 @@ export interface BootstrapTable {
   readonly rows: number
   /** The live one; null where nobody wants to join it. */
   readonly topic: string | null
-  /** By live partition, that of the first record that is not in the rows. */
+  /** By live partition, that of the first record that is not in the rows; none where the topic is still to come. */
   readonly offsets: readonly number[]
 }
 
@@ -166,15 +166,13 @@ async function offsetsAfter(
 ): Promise<ReadonlyMap<string, readonly number[]>> {
   const { name, signal } = options
   await passed(options, log, at)
-  const requests = at.reader.tables.map(({ relation }) => topicRequest(name, relation))
-  // One that came later has its topic with its first change, which the consumer is to find.
-  await log.createTopics(requests)
-  const topics = new Set(requests.map((request) => request.name))
-  await log.settled({ topics: [...topics], signal })
+  const wanted = new Set(at.reader.tables.map(({ relation }) => topicRequest(name, relation).name))
+  // One that came later may have none yet. It is the daemon's to make, by its own options; every change in it comes after the rows.
+  const topics = (await log.topics(`${name}.`)).filter((topic) => wanted.has(topic.name))
+  await log.settled({ topics: topics.map((topic) => topic.name), signal })
   const position = firstPosition(at.lsn)
   const found = new Map<string, number[]>()
-  for (const { name: topic, partitions } of await log.topics(`${name}.`)) {
-    if (!topics.has(topic)) continue
+  for (const { name: topic, partitions } of topics) {
     const offsets: number[] = []
     for (let partition = 0; partition < partitions; partition++)
       offsets.push(Number(await log.offsetAt({ topic, partition, position, signal })))

@@ -125,6 +125,11 @@ export async function digestLog(
         digestRecord(options, { ...found, position: last })
       }
       signal.throwIfAborted()
+      // What came meanwhile may have had compaction take what was not read yet.
+      const { end: endNow } = await log.offsets(topic, partition)
+      for await (const record of log.read({ topic, partition, from: end, until: endNow, signal }))
+        digestLater(options, { ...at, table, record, on })
+      signal.throwIfAborted()
     }
   }
 }

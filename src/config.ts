@@ -59,7 +59,7 @@ export const OPTIONS = [
     commands: NAMED,
     value: 'text',
     schema: text.regex(NAME, 'up to 100 letters, digits, _ and -'),
-    help: "name of the pipeline (default: the database's name)",
+    help: "name of the pipeline (default: the database's name; where there is no database, the log's only pipeline)",
     prose:
       'Slot, publication, topic prefix and transactional ids carry it. Give each pipeline of one Kafka cluster a name of its own.',
   },
@@ -71,7 +71,7 @@ export const OPTIONS = [
     default: '*',
     help: "tables to publish, such as 'public.*,!public.audit'",
     prose:
-      'Comma-separated schema.table with * and ?; ! leaves out. A name without a schema is in public. It says what a new publication has; of one that exists, only matching tables are published.',
+      'Comma-separated schema.table with * and ?; ! leaves out. A name without a schema is in public, but for * alone, which is every table of every schema; names are lower-case unless they are in double quotes. Of a publication that exists, only matching tables are published. A new one is of all tables, those to come too, for * and a superuser; else it has the tables of that moment: alter publication … add table adds later ones.',
   },
   {
     name: 'slot',
@@ -114,7 +114,7 @@ export const OPTIONS = [
     default: 'compact',
     help: 'what a new topic keeps',
     prose:
-      'compact keeps at least the last state of every row, so that the topic can bootstrap a consumer by itself; forever keeps the whole history; a duration keeps that long. Topics of tables without a key cannot be compacted and are kept forever.',
+      'compact keeps at least the last event of every row, so that the topic can bootstrap a consumer by itself. Of a row with a large (TOASTed) value which its last update left alone, that event lacks the value: alter table … replica identity full, or forever, where consumers need it. forever keeps the whole history; a duration keeps that long. Topics of tables without a key cannot be compacted and are kept forever; those of schemas and notifications are always compacted.',
   },
   {
     name: 'compression',
@@ -134,7 +134,7 @@ export const OPTIONS = [
     default: 'evert',
     help: 'what stands around the rows of an event',
     prose:
-      "debezium is read unchanged by what was set up for Debezium's JSON without schemas, and is half to twice as large again; plain is the row alone, with a delete as a tombstone and everything else in headers; cloudevents is CNCF's structured JSON. See docs/events.md.",
+      "debezium is read unchanged by what was set up for Debezium's JSON without schemas, and takes 1.4 to 2.2 times the bytes; plain is the row alone, with a delete as a tombstone and everything else in headers; cloudevents is CNCF's structured JSON. See docs/events.md.",
   },
   {
     name: 'json-values',
@@ -210,9 +210,9 @@ export const OPTIONS = [
     value: 'bytes',
     schema: bytes.refine((value) => value >= 64 * 1024 && value <= 256 * 1024 ** 2, 'between 64 KiB and 256 MiB'),
     default: '2MiB',
-    help: 'a log transaction that holds this much ends with the transaction of the database at hand',
+    help: 'from this size on, a log transaction commits at the end of the Postgres transaction at hand',
     prose:
-      'One of the database that is larger by itself is sent in parts, and still committed whole. As much again fills while one commits: memory grows with it, and so does throughput, up to a point.',
+      'A Postgres transaction that is larger is sent in parts, and still committed as one. Three fill, are sent and commit at the same time: memory grows with it, and so does throughput, up to a point.',
   },
   {
     name: 'batch-age',
@@ -222,7 +222,7 @@ export const OPTIONS = [
     default: '0ms',
     help: 'how long a transaction waits for others to share its log transaction',
     prose:
-      'With 0, what comes is published at once, and batches grow by themselves under load; only in a stream that brings more than 13 MB of events a second, such as a backlog, log transactions follow each other no sooner than after 40 ms, or when one is full. More than 0 trades latency for fewer log transactions, and is what a fast stream waits, too.',
+      'With 0, what comes is published at once, and batches grow by themselves under load; only in a stream that brings more than 13 MB of events a second, such as a backlog, log transactions follow each other no sooner than after 40 ms, or when one is full. More than 0 is waited for in every stream, instead of the 40 ms, and trades latency for fewer log transactions.',
   },
   {
     name: 'listen',

@@ -193,6 +193,7 @@ export class RowDigests {
   #fold(bucket: SpillFile): { readonly held: Map<string, string>; readonly later: ReadonlySet<string> } {
     const held = new Map<string, string>()
     const later = new Set<string>()
+    const gone = new Map<string, string>()
     for (const bytes of bucket.entries()) {
       const { kind, id, keyEnd } = decode(bytes)
       const row = bytes.toString('latin1', keyEnd)
@@ -200,9 +201,13 @@ export class RowDigests {
         later.add(id)
       } else if (this.#truncates.size > 0 && placeIn(row) < (this.#truncates.get(partitionIn(id, row)) ?? '')) {
         continue
+      } else if (hasMoved(id, row, held.get(id) ?? gone.get(id) ?? row)) {
+        continue
       } else if (kind === KIND.gone) {
         held.delete(id)
+        gone.set(id, row.slice(0, PLACE_BYTES))
       } else {
+        gone.delete(id)
         const before = kind === KIND.partial ? held.get(id) : undefined
         held.set(id, before === undefined ? row : row + onlyIn(before, columnsIn(row)))
       }
@@ -286,6 +291,11 @@ function rowIn(id: string): { readonly table: number; readonly key: Buffer } {
 /** With its table. */
 function partitionIn(id: string, row: string): string {
   return id.slice(0, 2) + row.slice(0, 2)
+}
+
+/** Of a topic that was given more partitions: whether the key has moved since, into one that was read before. */
+function hasMoved(id: string, row: string, last: string): boolean {
+  return partitionIn(id, row) !== partitionIn(id, last) && placeIn(row) < placeIn(last)
 }
 
 /** Its position, in characters that are ordered as positions are. */

@@ -163,6 +163,37 @@ describeKafka('a private bootstrap into Kafka', () => {
   })
 })
 
+describeKafka('a private bootstrap of a table that has just come', () => {
+  it('makes no live topic for it: that is the daemon’s, by its own options', async () => {
+    database = await freshDatabase()
+    await database.query(`create table item (id int primary key); insert into item values (1);
+      create publication "${database.name}" for table item`)
+    const common = ['--source', database.url, '--log', `kafka://${testKafka()}`]
+    const daemon = startCli(['run', ...common, '--partitions', '2', '--new-tables', 'stream'])
+    await daemon.says('"streaming"')
+    await database.query(`
+      create table late (id int primary key); insert into late values (1);
+      alter publication "${database.name}" add table late`)
+    const into = `${database.name}.search`
+    const { stdout, stderr, code } = await runCli(['snapshot', ...common, '--partitions', '1', '--into', into])
+    expect({ code, stderr }).toMatchObject({ code: 0 })
+    const topic = `${database.name}.public.late`
+    expect(stdout).toContain(`  ${topic} from its beginning: it is still to come\n`)
+    expect(stdout).toContain(`  ${database.name}.public.item partition 1 from offset `)
+    await database.query('insert into late select g from generate_series(2, 100) g')
+    await confirmed()
+    daemon.process.kill('SIGTERM')
+    await daemon.ended
+    const records = await consume(testKafka() ?? '', [topic])
+    expect(new Set(records.map(({ partition }) => partition))).toEqual(new Set([0, 1]))
+    const fold = new Fold()
+    const { join: joins } = privateRows(await consume(testKafka() ?? '', [into]), fold)
+    expect(joins.find((joined) => joined.topic === topic)).toMatchObject({ offsets: [] })
+    for (const record of records) fold.take(record)
+    expect(fold.of('late')).toHaveLength(100)
+  })
+})
+
 describe('a private bootstrap', () => {
   const rows = (path: string): Row[] =>
     readFileSync(path, 'utf8')

@@ -62,6 +62,24 @@ it.each([undefined, 200])('what differs is what differs in memory, in buckets of
   )
 })
 
+it('of a key that has moved to another partition the later event counts, whichever is read first', async () => {
+  const digests = new RowDigests({ rows: 0, bytes: 0 })
+  const [old, now] = ['{"a":1}', '{"a":2}'].map((text) => Buffer.from(text))
+  const at = (of: number, position: number, id: number): Parameters<RowDigests['gone']>[0] => {
+    const text = `${String(position).padStart(16, '0')}-00000000`
+    return { side: 'log', table: 0, partition: of, position: text, key: Buffer.from(`{"id":${id}}`) }
+  }
+  digests.row(at(1, 5, 1), now!, 0, false)
+  digests.gone(at(1, 5, 2))
+  digests.row(at(3, 4, 1), old!, 0, false)
+  digests.row(at(3, 4, 2), old!, 0, false)
+  digests.row({ ...at(0, 0, 1), side: 'table', position: '' }, now!, 0, false)
+  const found: Difference[] = []
+  await digests.compare((difference) => found.push(difference), signal)
+  digests.close()
+  expect(found).toEqual([])
+})
+
 it('as many truncates as one likes cost nothing', async () => {
   const digests = new RowDigests({ rows: 0, bytes: 0 }, { bucketBytes: 1024 })
   const common = { side: 'log', table: 0, partition: 0 } as const

@@ -72,7 +72,9 @@ export const ERRORS = {
   LOG_AUTHENTICATION: failed('Kafka refused the credentials'),
   LOG_PERMISSION: failed('Kafka does not allow an operation on a topic or transactional id'),
   LOG_CONFIGURATION: failed('a setting of the broker or topic stands in the way'),
-  LOG_FENCED: failed('another writer has taken the pipeline over'),
+  LOG_FENCED: failed(
+    'another writer has taken the pipeline over, and nobody holds its slot: before that, evert run stands by',
+  ),
   LOG_PROTOCOL: failed('a response or a stored batch is not what the protocol says'),
   LOG_DISK_FULL: failed('the disk under the embedded log is full'),
   LOG_FORMAT: failed('the directory does not hold a log that this version can read'),

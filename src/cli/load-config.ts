@@ -14,8 +14,8 @@ export interface ConfigSources {
 
 const DEFAULT_FILE = 'evert.yaml'
 const ALL: readonly Option[] = OPTIONS
-/** Variables of the test suite, which processes that it starts inherit. */
-const FOREIGN = /^EVERT_TEST_/
+/** Those of the test suite, which processes that it starts inherit, and those that Kubernetes sets for a Service of the name evert. */
+const FOREIGN = /^EVERT_(TEST_|SERVICE_(HOST|PORT)|PORT(_|$))/
 
 /** Errors: OPTION_UNKNOWN with the nearest known name, OPTION_INVALID, which never repeats a secret. */
 export function loadConfig(sources: ConfigSources): Config {

@@ -102,7 +102,9 @@ function conditions(text: string): {
 function readable(into: string, { lsn, position, tables }: Bootstrap): string {
   const rows = tables.map((table) => `  ${table.schema}.${table.table}: ${table.rows.toLocaleString('en')} rows`)
   const joins = tables.flatMap(({ topic, offsets }) =>
-    offsets.map((offset, partition) => `  ${topic} partition ${partition} from offset ${offset}`),
+    topic !== null && offsets.length === 0
+      ? [`  ${topic} from its beginning: it is still to come`]
+      : offsets.map((offset, partition) => `  ${topic} partition ${partition} from offset ${offset}`),
   )
   const lines = [`${into}: the rows as they were at ${lsn}`, ...rows]
   if (joins.length > 0) lines.push(`then, from position ${position} on:`, ...joins)

@@ -31,7 +31,10 @@ export function pipelineMetrics(pipeline: string): Metrics {
     'evert_records_total',
     'Records that are committed in the log: events, tombstones, notifications.',
   )
-  const bytes = counter('evert_record_bytes_total', 'Bytes of record batches that are committed in the log.')
+  const bytes = counter(
+    'evert_record_bytes_total',
+    'Bytes of record batches that are committed in the log, before compression.',
+  )
   const commits = counter('evert_log_transactions_total', 'Log transactions that are committed.')
   const endLsn = gauge(
     'evert_end_lsn',
