@@ -70,7 +70,7 @@ function errorsPage() {
 
 An error says what happened to which object, then what to type. What may pass by itself is tried again, with growing pauses; everything
 else ends the process. Exit codes: 0 done, 1 failed (trying again will not help), 2 usage, 3 refused because data would be lost,
-69 unavailable after retries, 70 a bug in evert.
+69 nothing answered in the first 30 seconds, or a stop hung (once it has worked, evert tries again for ever), 70 a bug in evert.
 
 | code | exit | tried again | meaning |
 |---|---|---|---|
