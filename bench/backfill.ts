@@ -22,7 +22,7 @@ import { endOfWal, inLog } from './running.js'
 import { chosen, count } from './workloads.js'
 
 /** So many that they outlast the changes; a run where they do not is none. */
-const BACKFILLED = count(4_000_000)
+const BACKFILLED = count(6_000_000)
 
 interface Load {
   readonly name: string
