@@ -203,6 +203,9 @@ describeKafka('the Kafka log', () => {
     const log = await openKafkaLog(options(), () => cluster)
     const writer = await log.openWriter({ name: uniqueName('pipeline'), signal })
     const sinkTopic = await writer.sink.topic({ name: topic, keyed: true })
+    // The first is for the leaders of partitions that are new.
+    writer.sink.append(sinkTopic, encode(event('key', 'value')))
+    await writer.append(writer.cut(), new Map())
     writer.sink.append(sinkTopic, encode(event('key', 'value')))
     let closed: Promise<void> | null = null
     cluster.onProduced = () => (closed ??= writer.close())
