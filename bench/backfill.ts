@@ -22,7 +22,7 @@ import { endOfWal, inLog } from './running.js'
 import { chosen, count } from './workloads.js'
 
 /** So many that they outlast the changes; a run where they do not is none. */
-const BACKFILLED = count(6_000_000)
+const BACKFILLED = count(4_000_000)
 
 interface Load {
   readonly name: string
@@ -35,7 +35,7 @@ interface Load {
 
 const LOADS: readonly Load[] = [
   { name: 'backlog', rows: count(1_000_000), backlog: true, rate: null },
-  { name: 'writer that never rests', rows: count(1_000_000), backlog: false, rate: null },
+  { name: 'writer that never rests', rows: count(500_000), backlog: false, rate: null },
   { name: 'steady, 50,000 rows a second', rows: count(300_000), backlog: false, rate: 50_000 },
 ]
 
