@@ -12,10 +12,11 @@ import { firstPosition } from './event/position.js'
 import { encodedRecord } from './event/record.js'
 import type { Relation, RelationDescription } from './event/relation.js'
 import { schemaRecord } from './event/schema-record.js'
+import { tableTopic } from './event/topic-name.js'
 import type { LargeValues } from './event/transcoder.js'
 import type { ValueOptions } from './event/type-kinds.js'
 import type { Log, LogWriter } from './log/log.js'
-import { passed, snapshotBeside, topicRequest } from './live.js'
+import { passed, snapshotBeside } from './live.js'
 import { describeRelation, type PublishedTable } from './postgres/catalog.js'
 import type { Connection } from './postgres/connection.js'
 import type { ConnectionOptions } from './postgres/connection-options.js'
@@ -84,7 +85,7 @@ async function run(asked: BootstrapOptions, closers: Closers): Promise<Bootstrap
   const offsets = options.log === null ? null : await offsetsAfter(options, options.log, { connection, reader, lsn })
   const tables = reader.tables.map((table) => {
     const { schema, table: name } = table.relation
-    const topic = offsets === null ? null : topicRequest(options.name, table.relation).name
+    const topic = offsets === null ? null : tableTopic(options.name, schema, name)
     return { schema, table: name, rows: rows.get(table) ?? 0, topic, offsets: offsets?.get(topic ?? '') ?? [] }
   })
   const joins = tables.map((table) => ({ op: 'join', ...table }))
@@ -166,7 +167,7 @@ async function offsetsAfter(
 ): Promise<ReadonlyMap<string, readonly number[]>> {
   const { name, signal } = options
   await passed(options, log, at)
-  const wanted = new Set(at.reader.tables.map(({ relation }) => topicRequest(name, relation).name))
+  const wanted = new Set(at.reader.tables.map(({ relation }) => tableTopic(name, relation.schema, relation.table)))
   // One that came later may have none yet. It is the daemon's to make, by its own options; every change in it comes after the rows.
   const topics = (await log.topics(`${name}.`)).filter((topic) => wanted.has(topic.name))
   await log.settled({ topics: topics.map((topic) => topic.name), signal })

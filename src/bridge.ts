@@ -17,12 +17,32 @@ export interface Source {
   acknowledge(endLsn: EndLsn): void
 }
 
-/** Told of every log transaction that was committed. */
-export type OnCommit = (committed: {
+interface Committed {
   readonly records: number
   readonly bytes: number
   readonly endLsn: EndLsn
-}) => void
+}
+
+/** Told of every log transaction that was committed. */
+export type OnCommit = (committed: Committed) => void
+
+/** What the log transaction at hand holds, in all of its parts. */
+class Held {
+  #records = 0
+  #bytes = 0
+
+  add({ records, bytes }: FilledRecords): void {
+    this.#records += records
+    this.#bytes += bytes
+  }
+
+  /** As it commits; the next one holds nothing yet. */
+  take(endLsn: EndLsn): Committed {
+    const committed = { records: this.#records, bytes: this.#bytes, endLsn }
+    this.#records = this.#bytes = 0
+    return committed
+  }
+}
 
 export interface BridgeOptions extends Omit<ChangesRequest<FilledRecords>, 'sink' | 'cut'> {
   readonly source: Source
@@ -42,16 +62,14 @@ export async function bridge(options: BridgeOptions): Promise<void> {
   const onAbort = (): void => stop.abort()
   options.signal.addEventListener('abort', onAbort)
   if (options.signal.aborted) onAbort()
-  let [records, bytes] = [0, 0]
+  const held = new Held()
   const append = async ({ endLsn, records: filled }: Batch<FilledRecords>, before: Promise<void>): Promise<void> => {
-    records += filled.records
-    bytes += filled.bytes
+    held.add(filled)
     if (endLsn === null) {
       await writer.append(filled, null) // a part of the log transaction
       return await before
     }
-    const told = { records, bytes, endLsn }
-    records = bytes = 0
+    const told = held.take(endLsn)
     await writer.append(filled, progress.at(endLsn)) // one log transaction
     await before // nothing after one that failed
     source.acknowledge(endLsn) // only now may Postgres drop that WAL
@@ -87,13 +105,11 @@ export async function copySnapshot(options: {
   // Where the stream had nothing of ours up to a later LSN, that one stands: progress never goes back.
   const endLsn = options.lsn > progress.state.endLsn ? options.lsn : progress.state.endLsn
   const { snapshot: running } = progress.state
-  let [records, bytes] = [0, 0]
+  const held = new Held()
   const append = async (filled: FilledRecords, state: ProgressState['snapshot'], commit: boolean): Promise<void> => {
-    records += filled.records
-    bytes += filled.bytes
+    held.add(filled)
     if (!commit) return await writer.append(filled, null)
-    const committed = { records, bytes, endLsn }
-    records = bytes = 0
+    const committed = held.take(endLsn)
     await writer.append(filled, progress.at(endLsn, state))
     options.onCommit(committed)
   }

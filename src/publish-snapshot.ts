@@ -5,8 +5,8 @@ import { type Closers, closing } from './base/closers.js'
 import { copySnapshot, cutBoth } from './bridge.js'
 import { type Differences, findDifferences } from './differences.js'
 import { formatLsn } from './event/lsn.js'
+import { tableTopic } from './event/topic-name.js'
 import type { FilledRecords } from './log/log.js'
-import { topicRequest } from './live.js'
 import { progressOrNull } from './loss.js'
 import { notifier } from './notifications.js'
 
@@ -39,7 +39,7 @@ async function publish(
     progress.state.snapshot === 'again' ? await differencesOf(started, { reader, lsn }, options) : null
   const total = { rows: 0, published: 0, deletes: 0 }
   const tellOfTable = (relation: (typeof tables)[number]['relation'], rows: number): void => {
-    const published = differences?.published(topicRequest(name, relation).name)
+    const published = differences?.published(tableTopic(name, relation.schema, relation.table))
     const counts = published === undefined ? {} : { published: published.rows, deletes: published.deletes }
     const { schema, table } = relation
     tell({ kind: 'snapshot-table', lsn: at, schema, table, rows, ...counts })

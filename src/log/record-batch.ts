@@ -1,4 +1,5 @@
 /** One Kafka record batch (v2) while it is filled, and its header once it is full. https://kafka.apache.org/documentation/#recordbatch */
+import { setImmediate as breathe } from 'node:timers/promises'
 import { crc32c } from '@node-rs/crc32'
 import { assert } from '../base/assert.js'
 import { EvertError } from '../base/errors.js'
@@ -173,6 +174,8 @@ export class BatchBuilder {
     this.#buffer = buffer
     this.#end = BATCH_HEADER_BYTES + compressed.length
     this.#compressionBits = codec.bits
+    // Many of them may follow each other: whatever else is to be done, keepalives above all, does not wait for all of them.
+    await breathe()
   }
 
   /** Writes the header with a producer's fields and the checksum, which is computed here and only here. Returns the batch, valid until release(). */

@@ -225,12 +225,12 @@ export class ChunkedTable implements BackfillTable {
     if (waitedFor.get(job) === oid) return
     const { visibility, nextXid } = await this.#options.askVisibility()
     const older = new Unseen(visibility, nextXid)
-    for (let waits = 0; older.copy().size > 0 && jobs.isCurrent(job); waits++) {
+    for (let waits = 0; older.size > 0 && jobs.isCurrent(job); waits++) {
       if (waits % WAITS_A_WARNING === WAITS_BEFORE_WARNING) this.#warnOf(older.copy())
       if (waits > 0) await clock.delay(AGAIN_MS, signal)
       older.look((await this.#options.askVisibility()).visibility)
     }
-    if (older.copy().size === 0) waitedFor.set(job, oid)
+    if (older.size === 0) waitedFor.set(job, oid)
   }
 
   #warnOf(waited: ReadonlySet<number>): void {

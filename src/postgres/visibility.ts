@@ -53,6 +53,10 @@ export class Unseen {
     this.#unseen = this.#unseen.filter((xid) => !snapshot.sees(xid))
   }
 
+  get size(): number {
+    return this.#unseen.length
+  }
+
   copy(): Set<number> {
     return new Set(this.#unseen)
   }

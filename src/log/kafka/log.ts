@@ -1,5 +1,4 @@
 /** The Kafka log: topics, a transactional writer for a pipeline, and read_committed readers. */
-import { setImmediate } from 'node:timers/promises'
 import { BatchSink, FilledBatches, MAX_BATCH_BYTES } from '../batch-sink.js'
 import { type Codec, loadCodec } from '../compression.js'
 import { assert } from '../../base/assert.js'
@@ -249,11 +248,7 @@ class KafkaWriter implements LogWriter {
     const entries = progress === null ? null : this.#fill(progress)
     const batches = entries === null ? records.batches : [...records.batches, ...entries.batches]
     try {
-      for (const { builder } of records.batches) {
-        await builder.compress(this.#codec)
-        // Whatever else is to be done, keepalives above all, does not wait for the next one, too.
-        if (this.#codec.bits !== 0) await setImmediate()
-      }
+      for (const { builder } of records.batches) await builder.compress(this.#codec)
       this.#requireOpen()
       await this.#producer.send(batches)
       this.#requireOpen()
