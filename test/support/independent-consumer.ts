@@ -1,4 +1,5 @@
 /** kafkajs as an independent read_committed consumer: what somebody else's program sees in the topics. */
+import { Admin, FetchIsolationLevels } from '@platformatic/kafka'
 import { Kafka, logLevel } from 'kafkajs'
 
 export interface ConsumedRecord {
@@ -15,16 +16,14 @@ export async function consume(bootstrap: string, topics: readonly string[]): Pro
   const kafka = new Kafka({ brokers: bootstrap.split(','), logLevel: logLevel.NOTHING, retry: { retries: 20 } })
   const admin = kafka.admin()
   await admin.connect()
-  const waiting = new Set<string>()
-  const ends = new Map<string, bigint>()
+  const starts = new Map<string, bigint>()
   for (const topic of topics) {
-    for (const { partition, high, low } of await admin.fetchTopicOffsets(topic)) {
-      if (BigInt(high) === BigInt(low)) continue
-      waiting.add(`${topic}/${partition}`)
-      ends.set(`${topic}/${partition}`, BigInt(high))
-    }
+    for (const { partition, low } of await admin.fetchTopicOffsets(topic))
+      starts.set(`${topic}/${partition}`, BigInt(low))
   }
   await admin.disconnect()
+  const ends = await writtenEnds(bootstrap, [...starts.keys()])
+  const waiting = new Set([...ends].filter(([place, end]) => end !== starts.get(place)).map(([place]) => place))
   const records: ConsumedRecord[] = []
   if (waiting.size === 0) return records
   const consumer = kafka.consumer({ groupId: `oracle-${process.pid}-${performance.now()}`, readUncommitted: false })
@@ -62,6 +61,30 @@ export async function consume(bootstrap: string, topics: readonly string[]): Pro
   })
   await consumer.disconnect()
   return byPartition(records)
+}
+
+const LATEST = -1n
+
+/** Where partitions end with what is not committed yet: a commit is answered before its markers are in every partition. */
+async function writtenEnds(bootstrap: string, places: readonly string[]): Promise<Map<string, bigint>> {
+  const partitions = places.map((place) => {
+    const slash = place.lastIndexOf('/')
+    return { name: place.slice(0, slash), partitionIndex: Number(place.slice(slash + 1)), timestamp: LATEST }
+  })
+  const admin = new Admin({ clientId: 'oracle', bootstrapBrokers: bootstrap.split(','), retries: 20 })
+  try {
+    const listed = await admin.listOffsets({
+      topics: partitions.map(({ name, ...partition }) => ({ name, partitions: [partition] })),
+      isolationLevel: FetchIsolationLevels.READ_UNCOMMITTED,
+    })
+    return new Map(
+      listed.flatMap(({ name, partitions: ends }) =>
+        ends.map(({ partitionIndex, offset }) => [`${name}/${partitionIndex}`, offset] as const),
+      ),
+    )
+  } finally {
+    await admin.close()
+  }
 }
 
 /** Partition by partition. Within a partition records come in the order of their offsets from any consumer. */
