@@ -26,5 +26,6 @@ export function encodedRecord(parts: {
     valueEnd: key.length + value.length,
     timestampMs,
     headers: null,
+    into: null,
   }
 }

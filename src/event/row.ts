@@ -1,7 +1,7 @@
 /** Row: what the tuple of a table's row holds. */
 import { assert } from '../base/assert.js'
-import type { CompiledTable } from './table.js'
-import { NULL, OMITTED, TEXT, type Tuple, UNCHANGED } from './tuple.js'
+import { type CompiledTable, RECORD_OVERHEAD_BYTES } from './table.js'
+import { extentOf, moveTo, NULL, OMITTED, TEXT, type Tuple, UNCHANGED } from './tuple.js'
 import { KIND } from './type-kinds.js'
 import type { ValueType } from './value-types.js'
 import { valueBytes } from './values.js'
@@ -87,6 +87,39 @@ export function tupleBytes(table: CompiledTable, row: Tuple): number {
   let bytes = 0
   for (let i = 0; i < table.columns.length; i++) bytes += columnBytes(table, row, i)
   return bytes
+}
+
+/**
+ * Moves the values of a row to the end of their buffer, which is given, so that its record can be written into the same buffer from the front
+ * on, never beyond what is still to be read: a value of 100 MB would else be there twice. The buffer, or null where there is no room for
+ * that, and then nothing was moved. `rowBytes` are those of the values in `recordBytes`, both at most.
+ */
+export function makeRoom(
+  table: CompiledTable,
+  row: Tuple,
+  old: Tuple | null,
+  rowBytes: number,
+  recordBytes: number,
+): Buffer | null {
+  // Of a value that is made of others nobody knows where it grows; a record that is too large is written again.
+  if (table.growth === 0 || recordBytes > table.maxRecordBytes) return null
+  const tuples = old === null ? [row] : [old, row]
+  const { from, to } = extentOf(tuples)
+  const by = row.bytes.length - to
+  let at = RECORD_OVERHEAD_BYTES + recordBytes - rowBytes
+  if (at > row.bytes.length) return null
+  for (const tuple of tuples) {
+    for (let i = 0; i < table.columns.length; i++) {
+      if (tuple.state[i] !== TEXT) continue
+      // One that shrinks is read ahead of what is written; of one that grows, no less is still to be written than to be read.
+      if (at > tuple.start[i]! + by) return null
+      at += columnBytes(table, tuple, i)
+      if (at > tuple.end[i]! + by) return null
+    }
+  }
+  row.bytes.copyWithin(from + by, from, to)
+  moveTo(row.bytes, by, tuples)
+  return row.bytes
 }
 
 /** The same of the values of its key. */

@@ -24,6 +24,8 @@ export interface EncodedRecord {
   timestampMs: number
   /** Null for the common case of none. */
   headers: readonly RecordHeader[] | null
+  /** A buffer that is the sink's from now on, and may hold the record's batch: large enough, and free up to where the value's parts still lie. */
+  into: Buffer | null
 }
 
 /** A topic that is known to exist, with the number of its partitions. Opaque to everything but the sink that gave it. */

@@ -51,7 +51,7 @@ interface Head {
 type Heads = Readonly<Record<'c' | 'u' | 'd' | 'r' | 't', Head>>
 
 /** What a record batch with one record has beside key and value: its header, lengths, and our own record headers. */
-const RECORD_OVERHEAD_BYTES = 1024
+export const RECORD_OVERHEAD_BYTES = 1024
 /** Punctuation and nulls that are not a column's. */
 const ENVELOPE_BYTES = 128
 

@@ -14,7 +14,8 @@ import { PlainHeaders } from './plain-headers.js'
 import type { Position } from './position.js'
 import { encodedRecord, keyAndHeadersBytes } from './record.js'
 import type { Relation } from './relation.js'
-import { EVENT_BYTES, keyBytes, omitLargest, type OldTuple, rowsBytes, takeUnchanged, tupleBytes } from './row.js'
+import { EVENT_BYTES, keyBytes, makeRoom, omitLargest, type OldTuple } from './row.js'
+import { rowsBytes, takeUnchanged, tupleBytes } from './row.js'
 import { RowWriter } from './row-writer.js'
 import { schemaRecord } from './schema-record.js'
 import type { EncodedRecord, RecordHeader, RecordSink, Room, SinkTopic } from './sink.js'
@@ -71,6 +72,7 @@ export class Transcoder {
       valueEnd: -1,
       timestampMs: 0,
       headers: null,
+      into: null,
     }
   }
 
@@ -295,7 +297,13 @@ export class Transcoder {
   ): Readonly<Room> | null {
     const rowBytes = rowsBytes(table, row, old, this.#largeValues.omit)
     const record = this.#keyed(table, row, this.#headers(operation, table, row, keyHeader))
-    return this.#sink.open(table.topic, record, this.#bound(table.constantBytes + rowBytes))
+    const bytes = this.#bound(table.constantBytes + rowBytes)
+    // A delete whose key changes is followed by an insert out of the same buffer.
+    if (row.given && (operation !== 'd' || keyHeader === null))
+      record.into = makeRoom(table, row, old, rowBytes, bytes + keyAndHeadersBytes(record))
+    const room = this.#sink.open(table.topic, record, bytes)
+    record.into = null
+    return room
   }
 
   #keyed(table: CompiledTable, row: Tuple, headers: readonly RecordHeader[] | null): EncodedRecord {

@@ -13,6 +13,8 @@ const MAX_COLUMNS = 1664
 
 export class Tuple {
   bytes: Buffer = Buffer.alloc(0)
+  /** True where nobody else needs the buffer: whoever writes the row may keep it, and write over it. */
+  given = false
   count = 0
   /** No less than all its values together. */
   size = 0
@@ -20,6 +22,30 @@ export class Tuple {
   /** Byte range of a TEXT value within `bytes`. */
   readonly start = new Int32Array(MAX_COLUMNS)
   readonly end = new Int32Array(MAX_COLUMNS)
+}
+
+/** Where the values of tuples that share their bytes begin and end. */
+export function extentOf(tuples: readonly Tuple[]): { readonly from: number; readonly to: number } {
+  let [from, to] = [tuples[0]?.bytes.length ?? 0, 0]
+  for (const { count, state, start, end } of tuples) {
+    for (let i = 0; i < count; i++) {
+      if (state[i] !== TEXT) continue
+      from = Math.min(from, start[i]!)
+      to = Math.max(to, end[i]!)
+    }
+  }
+  return { from, to }
+}
+
+/** The values of tuples lie in that buffer, so many bytes further on. */
+export function moveTo(bytes: Buffer, by: number, tuples: readonly Tuple[]): void {
+  for (const tuple of tuples) {
+    tuple.bytes = bytes
+    for (let i = 0; i < tuple.count; i++) {
+      tuple.start[i] = tuple.start[i]! + by
+      tuple.end[i] = tuple.end[i]! + by
+    }
+  }
 }
 
 /** True where two tuples hold the same value in a column, byte for byte. */

@@ -159,7 +159,7 @@ export class BatchSink implements RecordSink {
       // Where one batch was filled, the next one will be too: it starts at its full size.
       const maxBytes = Math.min(this.#maxBatchBytes, topic.maxRecordBytes)
       const startBytes = filling === null ? 0 : maxBytes
-      this.#builder = new BatchBuilder({ pool: this.#pool, maxBytes, startBytes })
+      this.#builder = new BatchBuilder({ pool: this.#pool, maxBytes, startBytes, into: record.into })
       this.#isNew = true
       at = this.#builder.open(record, valueBytes)
     }

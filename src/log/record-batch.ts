@@ -63,11 +63,16 @@ export class BatchBuilder {
   #timestampMs = 0
   #headers: readonly RecordHeader[] | null = null
 
-  /** `startBytes` saves the doubling where a batch is expected to become large. */
-  constructor(options: { readonly pool: BufferPool; readonly maxBytes: number; readonly startBytes?: number }) {
+  /** `startBytes` saves the doubling where a batch is expected to become large; `into` is a buffer that it begins in. */
+  constructor(options: {
+    readonly pool: BufferPool
+    readonly maxBytes: number
+    readonly startBytes?: number
+    readonly into?: Buffer | null
+  }) {
     this.#pool = options.pool
     this.#maxBytes = options.maxBytes
-    this.#buffer = options.pool.take(options.startBytes ?? 0)
+    this.#buffer = options.into ?? options.pool.take(options.startBytes ?? 0)
   }
 
   /** Number of records. */

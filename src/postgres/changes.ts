@@ -10,7 +10,7 @@ import type { CompiledTable } from '../event/table.js'
 import { messageTopic } from '../event/topic-name.js'
 import type { OldTuple } from '../event/row.js'
 import { Transcoder } from '../event/transcoder.js'
-import { TEXT, type Tuple } from '../event/tuple.js'
+import { extentOf, moveTo, type Tuple } from '../event/tuple.js'
 import { TypeAltered, ValueMalformed } from '../event/value-types.js'
 import type { PgoutputHandler } from './pgoutput.js'
 import { Tables, type TablesOptions } from './tables.js'
@@ -39,8 +39,6 @@ export interface Bystander {
 
 /** Publishes something, and yields whenever the sink may be full. */
 export type Parts = AsyncIterable<void>
-
-const NO_BYTES = Buffer.alloc(0)
 
 /** The prefix of messages that are meant for evert. */
 const REQUEST_PREFIX = 'evert'
@@ -356,23 +354,10 @@ function tuplesOf(row: Tuple, old: Tuple | null): readonly Tuple[] {
 
 /** Copies the values of tuples that share their bytes: the framer's own may be moved while the stream waits. */
 function keep(tuples: readonly Tuple[]): void {
-  const bytes = tuples[0]?.bytes ?? NO_BYTES
-  let [from, to] = [bytes.length, 0]
-  for (const { count, state, start, end } of tuples) {
-    for (let i = 0; i < count; i++) {
-      if (state[i] !== TEXT) continue
-      from = Math.min(from, start[i]!)
-      to = Math.max(to, end[i]!)
-    }
-  }
-  const kept = Buffer.from(bytes.subarray(from, to))
-  for (const tuple of tuples) {
-    tuple.bytes = kept
-    for (let i = 0; i < tuple.count; i++) {
-      tuple.start[i] = tuple.start[i]! - from
-      tuple.end[i] = tuple.end[i]! - from
-    }
-  }
+  const [first] = tuples
+  if (first === undefined || first.given) return
+  const { from, to } = extentOf(tuples)
+  moveTo(Buffer.from(first.bytes.subarray(from, to)), -from, tuples)
 }
 
 function outOfOrder(lsn: Lsn, what: string): EvertError {

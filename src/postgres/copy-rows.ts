@@ -4,6 +4,7 @@ import { assert } from '../base/assert.js'
 import { type ErrorCode, EvertError } from '../base/errors.js'
 import { NULL, TEXT, Tuple } from '../event/tuple.js'
 import { CopySocket } from './copy-socket.js'
+import { isGiven } from './framer.js'
 import { passesByItself, readServerError } from './server-error.js'
 
 const TAB = 0x09
@@ -147,6 +148,7 @@ export class CopyRows {
       })
     }
     row.bytes = bytes
+    row.given = isGiven(bytes)
     row.count = column
     row.size = end - start
     request.onRow(row)

@@ -7,7 +7,7 @@ import { formatLsn, type Lsn, lsnFromHalves } from '../event/lsn.js'
 import type { Column, Relation, ReplicaIdentity } from '../event/relation.js'
 import type { OldTuple } from '../event/row.js'
 import { NULL, TEXT, Tuple, UNCHANGED } from '../event/tuple.js'
-import { uint32 } from './framer.js'
+import { isGiven, uint32 } from './framer.js'
 
 /** Microseconds between 1970-01-01 and 2000-01-01, Postgres' epoch. */
 const EPOCH_US = 946_684_800_000_000n
@@ -201,6 +201,7 @@ export class PgoutputDecoder {
     }
     if (at > end) throw this.#malformed('ends in the middle of a row')
     tuple.bytes = bytes
+    tuple.given = isGiven(bytes)
     tuple.count = count
     tuple.size = at - this.#at
     this.#at = at

@@ -22,6 +22,7 @@ try {
         valueEnd: value.length,
         timestampMs: 0,
         headers: null,
+        into: null,
       })
       await writer.append(writer.cut(), part < 2 ? null : new Map([['number', Buffer.from(String(number))]]))
     }

@@ -22,6 +22,7 @@ export function encode(record: PlainRecord): EncodedRecord {
     valueEnd: valueStart + value.length,
     timestampMs: record.timestampMs,
     headers: record.headers ?? null,
+    into: null,
   }
 }
 
