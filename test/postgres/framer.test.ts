@@ -1,6 +1,6 @@
 /** The framer against the plain way: all bytes in one buffer, and one message after the other cut out of it. */
 import fc from 'fast-check'
-import { Framer } from '../../src/postgres/framer.js'
+import { Framer, isGiven } from '../../src/postgres/framer.js'
 
 const MEGABYTE = 1024 * 1024
 
@@ -92,6 +92,35 @@ describe('the framer', () => {
     expect(framer.room().length).toBeLessThanOrEqual(MEGABYTE)
     framer.push(next.subarray(20))
     expect(framer.room().length).toBe(MEGABYTE)
+  })
+
+  it.each([
+    ['in pieces', 50_000],
+    ['in large pieces', 3 * MEGABYTE + 1],
+    ['while it is held', 64 * MEGABYTE],
+  ])('gives the buffer of a huge message to its handler, %s', (_, chunk) => {
+    const lengths = [40, 17 * MEGABYTE, 20 * MEGABYTE, 3, 300_000, 16 * MEGABYTE, 5]
+    const messages = lengths.map((length, i) => ({ tag: 0x64, body: Buffer.alloc(length, 0x61 + i) }))
+    const bytes = Buffer.concat(messages.map(encoded))
+    const found: string[] = []
+    const given: Buffer[] = []
+    const framer = new Framer((tag, buffer, start, end) => {
+      found.push(`${tag}/${end - start}/${buffer[start]}/${buffer[end - 1]}`)
+      expect(buffer.subarray(start, end).equals(messages[found.length - 1]!.body)).toBe(true)
+      if (end - start >= 16 * MEGABYTE) expect(isGiven(buffer)).toBe(true)
+      if (!isGiven(buffer)) return
+      if (chunk < MEGABYTE) expect(buffer.length).toBeGreaterThan((end - start) * 1.2)
+      // Whatever becomes of it is no matter to what follows.
+      given.push(buffer.fill(0xff))
+      framer.hold()
+    })
+    for (let at = 0; at < bytes.length; at += chunk) {
+      framer.push(bytes.subarray(at, at + chunk))
+      while (framer.held) framer.release()
+    }
+    expect(found.map((one) => Number(one.split('/')[1]))).toEqual(lengths)
+    expect(new Set(given).size).toBeGreaterThanOrEqual(3)
+    for (const buffer of given) expect(buffer.every((byte) => byte === 0xff)).toBe(true)
   })
 
   it.each([0, 3, 0x40000001])('refuses a message that claims to be %i bytes long', (length) => {
