@@ -17,7 +17,6 @@ interface Entry {
 }
 
 export class KeySet {
-  readonly #folder: string
   readonly #database: RootDatabase<Buffer, Buffer>
   #added: Entry[] = []
 
@@ -25,14 +24,16 @@ export class KeySet {
   constructor() {
     try {
       requireRoom()
-      this.#folder = mkdtempSync(join(tmpdir(), 'evert-keys-'))
+      const folder = mkdtempSync(join(tmpdir(), 'evert-keys-'))
       this.#database = open<Buffer, Buffer>({
-        path: this.#folder,
+        path: folder,
         noSubdir: false,
         encoding: 'binary',
         keyEncoding: 'binary',
         noSync: true, // it does not outlive the process
       })
+      // From here on only this process has it: however that ends, nothing stays.
+      rmSync(folder, { recursive: true })
     } catch (error) {
       throw unwritable(error)
     }
@@ -56,7 +57,6 @@ export class KeySet {
 
   async close(): Promise<void> {
     await this.#database.close()
-    rmSync(this.#folder, { recursive: true, force: true })
   }
 
   #flush(): void {
