@@ -21,7 +21,13 @@ export const KAFKA_OPTIONS = [
     schema: text,
     help: 'certificate authority of the brokers, PEM (implies --kafka-tls)',
   },
-  { name: 'kafka-cert-file', commands: KAFKA, value: 'path', schema: text, help: 'client certificate, PEM' },
+  {
+    name: 'kafka-cert-file',
+    commands: KAFKA,
+    value: 'path',
+    schema: text,
+    help: 'client certificate, PEM (implies --kafka-tls)',
+  },
   { name: 'kafka-key-file', commands: KAFKA, value: 'path', schema: text, help: 'key of the client certificate, PEM' },
   {
     name: 'kafka-sasl-mechanism',
@@ -45,6 +51,13 @@ export const KAFKA_OPTIONS = [
     value: 'text',
     schema: text,
     secret: true,
-    help: 'OAuth bearer token; better given as EVERT_KAFKA_TOKEN',
+    help: 'OAuth bearer token; better given as EVERT_KAFKA_TOKEN, and only to what ends before the token does',
+  },
+  {
+    name: 'kafka-token-file',
+    commands: KAFKA,
+    value: 'path',
+    schema: text,
+    help: 'file with the OAuth bearer token, read again before the token expires',
   },
 ] as const

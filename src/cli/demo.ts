@@ -103,7 +103,7 @@ async function play(options: Play): Promise<void> {
 
 /** Aborted with the signal, or after that long. */
 function endingAfter(seconds: number | null, signal: AbortSignal): AbortSignal {
-  if (seconds === null) return signal
+  if (seconds === null || signal.aborted) return signal
   const ending = new AbortController()
   const timer = setTimeout(() => ending.abort(), seconds * 1000).unref()
   signal.addEventListener('abort', () => {

@@ -65,7 +65,10 @@ async function parse(
   }
   if (command === undefined || more.length > 0) {
     const near = command === undefined ? nearest(word, names) : null
-    const message = command === undefined ? `evert has no command "${word}"` : `"${more[0]}" belongs to no option`
+    const stray = command === undefined ? word : String(more[0])
+    // A URL may hold a password.
+    const shown = stray.includes('://') ? 'a URL' : `"${stray}"`
+    const message = command === undefined ? `evert has no command ${shown}` : `${shown} belongs to no option`
     throw new EvertError('OPTION_UNKNOWN', {
       message,
       hint:

@@ -1,4 +1,5 @@
 /** Which log --log means. The code of the other kind is not loaded. */
+import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { EvertError } from '../base/errors.js'
@@ -74,6 +75,10 @@ async function openKafka(
   const caFile = config['kafka-ca-file'] ?? null
   const certFile = config['kafka-cert-file'] ?? null
   const keyFile = config['kafka-key-file'] ?? null
+  if (certFile === null && keyFile !== null)
+    throw missing('--kafka-cert-file', 'a key was given without its certificate')
+  if (certFile !== null && keyFile === null)
+    throw missing('--kafka-key-file', 'a certificate was given without its key')
   const tls = config['kafka-tls'] === true || caFile !== null || certFile !== null
   return await openKafkaLog({
     brokers,
@@ -97,22 +102,32 @@ function sasl(config: Config): null | {
   mechanism: NonNullable<Config['kafka-sasl-mechanism']>
   username?: string
   password?: string
-  token?: string
+  token?: string | (() => string)
 } {
   const { 'kafka-sasl-mechanism': mechanism, 'kafka-username': username } = config
-  const { 'kafka-password': password, 'kafka-token': token } = config
+  const { 'kafka-password': password, 'kafka-token': token, 'kafka-token-file': tokenFile } = config
   if (mechanism === undefined) {
-    if (username === undefined && password === undefined && token === undefined) return null
+    if ([username, password, token, tokenFile].every((given) => given === undefined)) return null
     throw missing('--kafka-sasl-mechanism', 'credentials were given without a mechanism')
   }
   if (mechanism === 'OAUTHBEARER') {
-    if (token === undefined) throw missing('--kafka-token', `${mechanism} needs a token`)
-    return { mechanism, token }
+    if (token !== undefined) return { mechanism, token }
+    if (tokenFile === undefined) throw missing('--kafka-token-file or --kafka-token', `${mechanism} needs a token`)
+    return { mechanism, token: () => readToken(tokenFile) }
   }
   if (username === undefined || password === undefined) {
     throw missing('--kafka-username and --kafka-password', `${mechanism} needs a user and a password`)
   }
   return { mechanism, username, password }
+}
+
+/** Whoever renews the token writes it there; it is read for each connection, and again before its time is over. */
+function readToken(file: string): string {
+  try {
+    return readFileSync(file, 'utf8').trim()
+  } catch (error) {
+    throw new EvertError('LOG_AUTHENTICATION', { message: `--kafka-token-file: ${file} cannot be read`, cause: error })
+  }
 }
 
 function missing(option: string, message: string): EvertError {

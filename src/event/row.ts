@@ -92,7 +92,7 @@ export function tupleBytes(table: CompiledTable, row: Tuple): number {
 /**
  * Moves the values of a row to the end of their buffer, which is given, so that its record can be written into the same buffer from the front
  * on, never beyond what is still to be read: a value of 100 MB would else be there twice. The buffer, or null where there is no room for
- * that, and then nothing was moved. `rowBytes` are those of the values in `recordBytes`, both at most.
+ * that or far too much, and then nothing was moved. `rowBytes` are those of the values in `recordBytes`, both at most.
  */
 export function makeRoom(
   table: CompiledTable,
@@ -117,6 +117,8 @@ export function makeRoom(
       if (at > tuple.end[i]! + by) return null
     }
   }
+  // A small batch is not to hold a huge buffer that nobody counts: where values are left out, or an old row that is not written.
+  if (at * 2 < row.bytes.length) return null
   row.bytes.copyWithin(from + by, from, to)
   moveTo(row.bytes, by, tuples)
   return row.bytes

@@ -7,7 +7,7 @@ import { type ErrorCode, EvertError } from '../base/errors.js'
 import { type ConnectionOptions, describeHost, describeServer } from './connection-options.js'
 import { passesByItself } from './server-error.js'
 import { quoteIdentifier } from './sql.js'
-import { isTlsError } from './tls.js'
+import { isHandshakeCut, isTlsError } from './tls.js'
 
 interface Meaning {
   readonly code: ErrorCode
@@ -76,7 +76,7 @@ function failure(error: unknown): Meaning {
   if (/^SASL|SCRAM/.test(messageOf(error))) {
     return { code: 'POSTGRES_AUTHENTICATION', hint: 'check user and password of --source' }
   }
-  if (isTlsError(error)) {
+  if (isTlsError(error) && !isHandshakeCut(messageOf(error))) {
     return {
       code: 'POSTGRES_TLS',
       hint: 'see sslmode and sslrootcert of --source; sslmode=prefer goes on without TLS where the server has none',

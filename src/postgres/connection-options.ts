@@ -186,7 +186,9 @@ function parameter(pair: string): [Parameter, string] {
   const known = Object.keys(PARAMETERS)
   // What JDBC calls it, which libpq takes too.
   if (pair === 'ssl=true') return ['sslmode', 'require']
-  if (!isParameter(name)) throw invalid(`the parameter "${name}" is not known`, meant(name, known))
+  // A password with a question mark in it would look like one.
+  const shown = /^[a-z_]+$/i.test(name) ? `the parameter "${name}"` : 'a parameter'
+  if (!isParameter(name)) throw invalid(`${shown} is not known`, meant(name, known))
   if (equals === -1) throw invalid(`the parameter "${name}" has no value`)
   return [name, decode(pair.slice(equals + 1))]
 }

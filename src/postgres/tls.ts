@@ -43,8 +43,13 @@ export function isTlsError(error: unknown): boolean {
   return (
     isTlsMissing(error) ||
     /^(ERR_TLS|ERR_SSL|ERR_OSSL|CERT_|CRL_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO|HOSTNAME_MISMATCH|EPROTO)/.test(code) ||
-    /establishing an SSL connection|before secure TLS connection/.test(message)
+    isHandshakeCut(message)
   )
+}
+
+/** Nothing was wrong but that the other end went away, or could not begin: what Node and `pg` say then has no code. */
+export function isHandshakeCut(message: string): boolean {
+  return /establishing an SSL connection|before secure TLS connection/.test(message)
 }
 
 /** The server answered that it has no TLS. */

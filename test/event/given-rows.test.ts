@@ -70,7 +70,7 @@ function place(tuples: readonly Tuple[], { before, spare }: Row): Buffer {
   return bytes
 }
 
-function write(one: Row, given: boolean): { readonly filled: FilledBatches; readonly bytes: Buffer } {
+function write(one: Row, given: boolean, followed = true): { readonly filled: FilledBatches; readonly bytes: Buffer } {
   const { columns, change, maxRecordBytes } = one
   const topic = { name: 't', partitions: 1, ...(maxRecordBytes === undefined ? {} : { maxRecordBytes }) }
   const sink = new BatchSink({ lookup: () => topic })
@@ -96,7 +96,7 @@ function write(one: Row, given: boolean): { readonly filled: FilledBatches; read
   else if (change === 'insert') transcoder.insert(table, 0, 900, value)
   else transcoder.update(table, 0, 900, value, hasOld ? old : null, kind)
   // What follows is not written into the buffer.
-  transcoder.insert(table, 0, 950, tupleOf(columns.map(([, , was]) => was)))
+  if (followed) transcoder.insert(table, 0, 950, tupleOf(columns.map(([, , was]) => was)))
   return { filled: sink.cut(), bytes }
 }
 
@@ -109,6 +109,50 @@ async function recordsOf({ batches }: FilledBatches): Promise<unknown[]> {
         records.push({ key: String(key), value: String(value), headers, timestampMs })
   return records
 }
+
+const LARGE: Row = {
+  columns: [
+    [23, true, '1', '1'],
+    [25, false, 'x'.repeat(20_000), 'x'.repeat(20_000)],
+  ],
+  change: 'insert',
+  format: 'evert',
+  before: 0,
+  spare: 5000,
+  maxRecordBytes: undefined,
+}
+
+it.each<[string, boolean, Partial<Row>]>([
+  ['a batch that fills it', true, {}],
+  ['a row whose value is left out', false, { maxRecordBytes: 5000 }],
+  [
+    'a row whose old values are not written',
+    false,
+    {
+      change: 'update with old row',
+      format: 'plain',
+      columns: [
+        [23, true, '1', '1'],
+        [25, false, 'x'.repeat(20_000), NULL],
+      ],
+    },
+  ],
+  [
+    'a row that is small under its new key',
+    false,
+    {
+      change: 'update with old row',
+      columns: [
+        [23, true, '1', '2'],
+        [25, false, 'x'.repeat(20_000), NULL],
+      ],
+    },
+  ],
+])('the buffer is held for %s: %s', (_, held, part) => {
+  const { filled, bytes } = write({ ...LARGE, ...part }, true, false)
+  expect(filled.batches.some(({ builder }) => builder.buffer === bytes)).toBe(held)
+  expect(filled.batches.reduce((sum, { builder }) => sum + builder.buffer.length, 0)).toBeLessThan(filled.bytes * 3)
+})
 
 it('a row that is written into its own buffer becomes the same records as one that is not', async () => {
   const inPlace = new Map<string, number>()

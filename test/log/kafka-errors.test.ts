@@ -9,6 +9,12 @@ const unanswered = (message: string, code = 'PLT_KFK_NETWORK'): Error =>
     cause: Object.assign(new Error(message), { code: 'ECONNREFUSED' }),
   })
 
+const refused = (cause: Error): Error =>
+  Object.assign(new Error('Connection to somewhere failed.'), {
+    code: 'PLT_KFK_NETWORK',
+    cause: Object.assign(new Error('SASL authentication failed.'), { code: 'PLT_KFK_AUTHENTICATION', cause }),
+  })
+
 describe('an error of Kafka', () => {
   it.each([
     ['a partition that is not known yet, beside one that was therefore not attempted', answered(3, 55)],
@@ -22,6 +28,19 @@ describe('an error of Kafka', () => {
       'a broker that goes away in a TLS handshake',
       unanswered('Client network socket disconnected before secure TLS connection was established'),
     ],
+    [
+      'a broker whose name sounds like a refusal, and is not known now',
+      Object.assign(new Error('Connection to kafka-0.certificate.authentication.svc:9092 failed.'), {
+        code: 'PLT_KFK_NETWORK',
+        cause: Object.assign(new Error('getaddrinfo ENOTFOUND kafka-0.certificate.authentication.svc'), {
+          code: 'ENOTFOUND',
+        }),
+      }),
+    ],
+    [
+      'a connection that breaks while the client authenticates',
+      refused(Object.assign(new Error('Connection closed'), { code: 'PLT_KFK_NETWORK' })),
+    ],
   ])('passes: %s', (_, error) => {
     expect(isPassing(error)).toBe(true)
   })
@@ -30,6 +49,7 @@ describe('an error of Kafka', () => {
     ['LOG_FENCED', answered(90)],
     ['LOG_PERMISSION', answered(0, 29)],
     ['TOPIC_INVALID', answered(17)],
+    ['LOG_AUTHENTICATION', refused(Object.assign(answered(58), { code: 'PLT_KFK_RESPONSE' }))],
     ['LOG_TLS', unanswered('self-signed certificate in certificate chain')],
     ['LOG_TLS', unanswered('error:0A00010B:SSL routines:ssl3_get_record:wrong version number')],
   ])('means %s', (code, error) => {

@@ -49,6 +49,12 @@ describe('a refused connection', () => {
     ['ECONNREFUSED', 'connect ECONNREFUSED', 'POSTGRES_UNREACHABLE'],
     ['ENOTFOUND', 'getaddrinfo ENOTFOUND h', 'POSTGRES_UNREACHABLE'],
     ['', 'Connection terminated unexpectedly', 'POSTGRES_UNREACHABLE'],
+    ['', 'There was an error establishing an SSL connection', 'POSTGRES_UNREACHABLE'],
+    [
+      'ECONNRESET',
+      'Client network socket disconnected before secure TLS connection was established',
+      'POSTGRES_UNREACHABLE',
+    ],
     ['', 'The server does not support SSL connections', 'POSTGRES_TLS'],
     ['DEPTH_ZERO_SELF_SIGNED_CERT', 'self-signed certificate', 'POSTGRES_TLS'],
     ['ERR_TLS_CERT_ALTNAME_INVALID', "Hostname/IP does not match certificate's altnames", 'POSTGRES_TLS'],

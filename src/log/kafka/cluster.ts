@@ -91,10 +91,15 @@ export class Cluster {
   async #versionsOf(connection: Connection): Promise<BrokerVersions> {
     const known = this.#versions.get(connection)
     if (known !== undefined) return await known
-    // Its requests fail with the error already; an event without a listener would end the process.
-    connection.on('error', () => undefined)
+    // Its requests fail; an event without a listener would end the process.
+    let refusal: unknown
+    connection.on('error', (error) => (refusal = error))
     writeInParts(connection)
-    const asked = askVersions(connection)
+    const asked = askVersions(connection).catch((error: unknown) => {
+      // A broker that does not like our certificate (TLS 1.3) says so after the handshake, and to the request that the connection is closed.
+      if (error instanceof Error) error.cause ??= refusal
+      throw error
+    })
     this.#versions.set(connection, asked)
     asked.catch(() => this.#versions.delete(connection))
     return await asked

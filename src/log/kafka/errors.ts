@@ -87,20 +87,31 @@ function brokersWords(error: unknown): string {
   return typeof said === 'string' && said !== '' ? `: ${said}` : ''
 }
 
-/** By its code, and what OpenSSL and Node say of certificates: a broker's name may hold anything, and a closed connection may pass. */
+/** Where messages of the client and of Node have the name of a broker, which may hold anything. */
+const BROKER = /\b(Connection to|getaddrinfo [A-Z_]+|connect [A-Z]+) \S+/g
+
+/** By its code, and what OpenSSL and Node say of certificates: a closed connection may pass. */
 function isTls(error: unknown): boolean {
   if (!isNativeError(error)) return false
   const code = 'code' in error ? String(error.code) : ''
   const inner = 'errors' in error && Array.isArray(error.errors) ? error.errors : []
   return (
     /^(ERR_TLS|ERR_SSL|ERR_OSSL|CERT_|CRL_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO|HOSTNAME_MISMATCH|EPROTO)/.test(code) ||
-    /certificate|altnames|SSL routines/.test(error.message) ||
+    /certificate|altnames|SSL routines/.test(error.message.replace(BROKER, '')) ||
     [error.cause, ...inner].some(isTls)
   )
 }
 
+/** The client says so too where the connection broke while it authenticated. */
 function isAuthentication(error: unknown): boolean {
-  return /SASL|AUTHENTICATION|authentication/.test(texts(error))
+  if (!isNativeError(error)) return false
+  const inner = 'errors' in error && Array.isArray(error.errors) ? error.errors : []
+  if ([error.cause, ...inner].some(isAuthentication)) return true
+  return 'code' in error && error.code === 'PLT_KFK_AUTHENTICATION' && !isBroken(error.cause)
+}
+
+function isBroken(error: unknown): boolean {
+  return noResponse(error) || (isNativeError(error) && isBroken(error.cause))
 }
 
 /** An error as one that came with an answer. */
@@ -126,7 +137,9 @@ export function kafkaError(error: unknown, asked: Asked): EvertError {
   if (isTls(error)) {
     return new EvertError('LOG_TLS', {
       message: `the TLS connection for ${asked.object} failed: ${said}`,
-      hint: 'check --kafka-tls, --kafka-ca-file, and that the port is the TLS listener',
+      hint: /alert/i.test(said)
+        ? 'check --kafka-cert-file and --kafka-key-file: the broker has refused them'
+        : 'check --kafka-tls, --kafka-ca-file, and that the port is the TLS listener',
       cause: error,
     })
   }
@@ -136,7 +149,7 @@ export function kafkaError(error: unknown, asked: Asked): EvertError {
 function credentialsRefused(said: string, cause: unknown): EvertError {
   return new EvertError('LOG_AUTHENTICATION', {
     message: `Kafka refused the credentials: ${said}`,
-    hint: 'check --kafka-sasl-mechanism, --kafka-username and --kafka-password (or --kafka-token)',
+    hint: 'check --kafka-sasl-mechanism, --kafka-username and --kafka-password (or --kafka-token-file)',
     cause,
   })
 }

@@ -19,7 +19,7 @@ export interface KafkaOptions {
     readonly mechanism: 'PLAIN' | 'SCRAM-SHA-256' | 'SCRAM-SHA-512' | 'OAUTHBEARER'
     readonly username?: string
     readonly password?: string
-    readonly token?: string
+    readonly token?: string | (() => string)
   }
   /** What new topics get. */
   readonly topics: {
