@@ -87,6 +87,9 @@ export async function digestTables(
   return keyless
 }
 
+/** Compaction takes no record as young as this: a segment is rolled, and then found, by minutes. */
+const SOON_MS = 5000
+
 export interface OnEvent {
   /** Told of each event of a table. */
   readonly event?: (table: number) => void
@@ -125,11 +128,16 @@ export async function digestLog(
         digestRecord(options, { ...found, position: last })
       }
       signal.throwIfAborted()
-      // What came meanwhile may have had compaction take what was not read yet.
-      const { end: endNow } = await log.offsets(topic, partition)
-      for await (const record of log.read({ topic, partition, from: end, until: endNow, signal }))
-        digestLater(options, { ...at, table, record, on })
-      signal.throwIfAborted()
+      // What came meanwhile may have had compaction take what was not read yet: until nothing has come, or in no time to speak of.
+      for (let [from, read] = [end, true]; read; ) {
+        const { end: endNow } = await log.offsets(topic, partition)
+        const since = performance.now()
+        for await (const record of log.read({ topic, partition, from, until: endNow, signal }))
+          digestLater(options, { ...at, table, record, on })
+        signal.throwIfAborted()
+        read = endNow > from && performance.now() - since > SOON_MS
+        from = endNow
+      }
     }
   }
 }

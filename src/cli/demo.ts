@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { EvertError } from '../base/errors.js'
+import { EvertError, EXIT } from '../base/errors.js'
 import type { Logger } from '../base/logger.js'
 import type { Config } from '../config.js'
 import { parseLsn } from '../event/lsn.js'
@@ -31,8 +31,10 @@ const JSON_PAUSE_MS = 1
 const JSON_SECONDS = 10
 
 export const demo: RunCommand = async ({ config, logger, signal }) => {
-  const folder = mkdtempSync(join(tmpdir(), 'evert-demo-'))
+  // Of a terminal that is closed; its server would go on.
+  process.once('SIGHUP', () => process.exit(EXIT.failed))
   const postgres = await startLocalPostgres({ native: installedPostgres(), ownProcessGroup: true })
+  const folder = mkdtempSync(join(tmpdir(), 'evert-demo-'))
   const abandon = (): void => {
     postgres.abandon()
     rmSync(folder, { recursive: true, force: true })

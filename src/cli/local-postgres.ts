@@ -5,6 +5,7 @@ import { createRequire } from 'node:module'
 import net from 'node:net'
 import { tmpdir, userInfo } from 'node:os'
 import { basename, dirname, join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { EvertError } from '../base/errors.js'
 
 export interface LocalPostgres {
@@ -64,8 +65,32 @@ export function installedPostgres(): string {
 }
 
 export async function startLocalPostgres(options: LocalPostgresOptions): Promise<LocalPostgres> {
-  const user = serverUser()
   const folder = mkdtempSync(join(tmpdir(), 'evert-postgres-'))
+  let server: Server | null = null
+  const abandon = (): void => {
+    void server?.kill('SIGQUIT')
+    rmSync(folder, { recursive: true, force: true })
+  }
+  // An exit in the middle leaves nothing behind, and neither does a start that fails.
+  process.once('exit', abandon)
+  try {
+    return await start(options, folder, (made) => (server = made))
+  } catch (error) {
+    abandon()
+    // A signal that ended it has its say first.
+    await delay(20)
+    throw error
+  } finally {
+    process.removeListener('exit', abandon)
+  }
+}
+
+async function start(
+  options: LocalPostgresOptions,
+  folder: string,
+  onServer: (server: Server) => void,
+): Promise<LocalPostgres> {
+  const user = serverUser()
   const native = usableBinaries(options.native, user, folder)
   if (user !== null) chownSync(folder, user.uid, user.gid)
   const dataDirectory = join(folder, 'data')
@@ -86,6 +111,7 @@ export async function startLocalPostgres(options: LocalPostgresOptions): Promise
     writeFileSync(file, `${options.hba.join('\n')}\n${readFileSync(file, 'utf8')}`)
   }
   const server = new Server({ native, data: dataDirectory, user, ownProcessGroup: options.ownProcessGroup ?? false })
+  onServer(server)
   await server.start()
   return {
     host: '127.0.0.1',

@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { freePort } from '../../src/cli/local-postgres.js'
 import { openEmbeddedLog } from '../../src/log/embedded/log.js'
 import { killAll, runCli, startCli } from '../support/cli.js'
@@ -291,5 +292,39 @@ describe('evert', () => {
     })
     expect((last(stdout) as { transactions: number }).transactions).toBeGreaterThan(10)
     expect(readdirSync(directory)).toEqual([])
+  })
+
+  it.each<[string, string, NodeJS.Signals]>([
+    ['the terminal is closed while it plays', '^evert-demo-', 'SIGHUP'],
+    ['it is stopped while its server is made', '^evert-postgres-.*/data/global$', 'SIGINT'],
+  ])('leaves nothing of the demo where %s', async (_, place, signal) => {
+    chmodSync(directory, 0o755)
+    // A terminal signals all that it has started.
+    const child = startCli(['demo', '--json'], { TMPDIR: directory }, [], { detached: true })
+    const reached = (): boolean =>
+      readdirSync(directory, { recursive: true }).some((name) => new RegExp(place).test(String(name)))
+    while (!reached()) await delay(5)
+    process.kill(-(child.process.pid ?? 0), signal)
+    const { code, stderr } = await child.ended
+    expect({ code, stderr }).toMatchObject({ code: 1, stderr: expect.not.stringContaining('initdb failed') })
+    expect(readdirSync(directory)).toEqual([])
+  })
+
+  it('repeats no URL that it does not understand, for it may hold a password', async () => {
+    const { code, stderr } = await runCli(['run', 'postgres://evert:hunter2@localhost/shop'])
+    expect(code).toBe(2)
+    expect(stderr).toContain('a URL belongs to no option')
+    expect(stderr).not.toContain('hunter2')
+  })
+
+  it('refuses a certificate for Kafka without its key, and a key without its certificate', async () => {
+    const status = ['status', '--source', database.url, '--log', 'kafka://localhost:1']
+    for (const [given, wanted] of [
+      ['--kafka-cert-file', '--kafka-key-file'],
+      ['--kafka-key-file', '--kafka-cert-file'],
+    ] as const) {
+      const { code, stderr } = await runCli([...status, given, 'x.pem'])
+      expect({ code, stderr }).toMatchObject({ code: 2, stderr: expect.stringContaining(wanted) })
+    }
   })
 })

@@ -103,6 +103,7 @@ describeKafka('a secured broker', () => {
     { mechanism: 'SCRAM-SHA-256', username: 'scram', password: 'secret' },
     { mechanism: 'SCRAM-SHA-512', username: 'scram', password: 'secret' },
     { mechanism: 'OAUTHBEARER', token: bearerToken('bearer') },
+    { mechanism: 'OAUTHBEARER', token: () => bearerToken('bearer') },
   ])('lets $mechanism in over TLS', async (sasl) => {
     expect(await roundTrip(sasl.mechanism.toLowerCase(), { sasl })).toBe('in')
   })
@@ -166,6 +167,62 @@ describeKafka('a secured broker', () => {
     })
     await admin.disconnect()
   }
+})
+
+describeKafka('a broker that asks for a certificate', () => {
+  let pem: ReturnType<typeof makeCertificate>
+
+  beforeAll(async () => {
+    pem = makeCertificate()
+    folder = mkdtempSync(join(tmpdir(), 'evert-secure-'))
+    const keystore = join(folder, 'keystore.pem')
+    writeFileSync(keystore, readFileSync(pem.keyFile, 'utf8') + readFileSync(pem.certFile, 'utf8'))
+    securePort = await freePort()
+    kafka = await startKafka({
+      secure: { port: securePort, protocol: 'SSL' },
+      settings: {
+        'ssl.keystore.type': 'PEM',
+        'ssl.keystore.location': keystore,
+        'ssl.truststore.type': 'PEM',
+        'ssl.truststore.location': pem.certFile,
+        'listener.name.secure.ssl.client.auth': 'required',
+      },
+    })
+  })
+
+  afterAll(async () => {
+    await kafka.stop()
+    rmSync(folder, { recursive: true, force: true })
+  })
+
+  const topics = async (files: {
+    readonly certFile: string | null
+    readonly keyFile: string | null
+  }): Promise<unknown> => {
+    const log = await openKafkaLog({
+      brokers: [{ host: 'localhost', port: securePort }],
+      clientId: 'evert-test',
+      tls: { caFile: pem.certFile, ...files },
+      sasl: null,
+      topics: { partitions: 1, replicationFactor: -1, retention: 'compact' },
+      compression: 'none',
+      transactionTimeoutMs: 60_000,
+      logger: silentLogger,
+    })
+    return await log.topics('x.').finally(() => log.close())
+  }
+
+  it('lets one in that it knows', async () => {
+    expect(await topics(pem)).toEqual([])
+  })
+
+  it('is not taken for one that does not answer where there is none, or a wrong one', async () => {
+    for (const files of [{ certFile: null, keyFile: null }, makeCertificate()])
+      await expect(topics(files)).rejects.toMatchObject({
+        code: 'LOG_TLS',
+        hint: expect.stringContaining('--kafka-cert-file'),
+      })
+  })
 })
 
 describeKafka('no broker at all', () => {

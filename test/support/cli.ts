@@ -34,10 +34,12 @@ export function startCli(
   parameters: readonly string[],
   environment: Readonly<Record<string, string>> = {},
   nodeOptions: readonly string[] = [],
+  { detached = false } = {},
 ): RunningCli {
   const child = spawn(process.execPath, [...nodeOptions, PROGRAM, ...parameters], {
     env: { PATH: process.env['PATH'], HOME: '/nonexistent', ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
+    detached,
   })
   let stdout = ''
   let stderr = ''
