@@ -129,7 +129,7 @@ export async function digestLog(
       }
       signal.throwIfAborted()
       // What came meanwhile may have had compaction take what was not read yet: until nothing has come, or in no time to speak of.
-      for (let [from, read] = [end, true]; read; ) {
+      for (let [from, read] = [end, true]; read;) {
         const { end: endNow } = await log.offsets(topic, partition)
         const since = performance.now()
         for await (const record of log.read({ topic, partition, from, until: endNow, signal }))

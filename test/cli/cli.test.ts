@@ -306,7 +306,9 @@ describe('evert', () => {
     while (!reached()) await delay(5)
     process.kill(-(child.process.pid ?? 0), signal)
     const { code, stderr } = await child.ended
-    expect({ code, stderr }).toMatchObject({ code: 1, stderr: expect.not.stringContaining('initdb failed') })
+    // initdb may be past the point where it minds.
+    expect([0, 1]).toContain(code)
+    expect(stderr).not.toContain('initdb failed')
     expect(readdirSync(directory)).toEqual([])
   })
 

@@ -151,7 +151,9 @@ it.each<[string, boolean, Partial<Row>]>([
 ])('the buffer is held for %s: %s', (_, held, part) => {
   const { filled, bytes } = write({ ...LARGE, ...part }, true, false)
   expect(filled.batches.some(({ builder }) => builder.buffer === bytes)).toBe(held)
-  expect(filled.batches.reduce((sum, { builder }) => sum + builder.buffer.length, 0)).toBeLessThan(filled.bytes * 3 + 1024)
+  expect(filled.batches.reduce((sum, { builder }) => sum + builder.buffer.length, 0)).toBeLessThan(
+    filled.bytes * 3 + 1024,
+  )
 })
 
 it('a row that is written into its own buffer becomes the same records as one that is not', async () => {
