@@ -44,7 +44,6 @@ export function pipelineMetrics(pipeline: string): Metrics {
     'evert_last_commit_timestamp_seconds',
     'When this process committed its last log transaction; not there before the first.',
   )
-  for (const unknown of [endLsn, committedAt]) unknown.remove()
   const states = new Gauge({
     name: 'evert_state',
     help: `1 for what the process does, 0 for the others: ${STATES.join(', ')}.`,
@@ -63,13 +62,17 @@ export function pipelineMetrics(pipeline: string): Metrics {
     'Bytes of the table on disk that the snapshot has read, in parts of 32 MiB.',
   )
   const tableBytes = byTable('evert_snapshot_table_bytes', 'Bytes of the table on disk.')
-  const backfills = gauge('evert_backfills', 'Live backfills that are not complete, those that are paused too.')
+  const backfills = gauge(
+    'evert_backfills',
+    'Live backfills that are not complete, those that are paused too; not there before that is known, and while it is not.',
+  )
   const tablesLeft = gauge(
     'evert_backfill_tables_left',
     'Tables that live backfills have to publish, those under way too.',
   )
   const backfillRows = byTable('evert_backfill_rows', 'Rows of the table under way that a live backfill has published.')
   const backfillEstimate = byTable('evert_backfill_estimated_rows', "Rows of that table, by the planner's statistics.")
+  for (const unknown of [endLsn, committedAt, backfills, tablesLeft]) unknown.remove()
   return {
     registry,
     onState(state, end) {
@@ -80,6 +83,7 @@ export function pipelineMetrics(pipeline: string): Metrics {
       // Somebody else may finish them.
       snapshot.set(0)
       this.onBackfills([])
+      for (const unknown of [backfills, tablesLeft]) unknown.remove()
     },
     onCommit(committed) {
       records.inc(committed.records)

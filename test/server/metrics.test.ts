@@ -4,6 +4,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openEmbeddedLog } from '../../src/log/embedded/log.js'
+import { pipelineMetrics } from '../../src/server/metrics.js'
 import { killAll, runCli, startCli } from '../support/cli.js'
 import { readAll } from '../support/pipeline.js'
 import { freshDatabase } from '../support/servers.js'
@@ -94,6 +95,19 @@ it('metrics tell of the log, the snapshot and a live backfill, and of no row', a
   for (const { name } of await log.topics(`${database.name}.`)) records += (await readAll(log, name)).length
   await log.close()
   expect(last.get('evert_records_total')).toBe(records)
+})
+
+it('tells of no backfills where it does not know: 0 means that all are complete', async () => {
+  const metrics = pipelineMetrics('shop')
+  const told = async (): Promise<number | undefined> =>
+    samplesOf(await metrics.registry.metrics()).get('evert_backfills')
+  metrics.onState('starting', null)
+  expect(await told()).toBeUndefined()
+  metrics.onBackfills([])
+  metrics.onState('streaming', null)
+  expect(await told()).toBe(0)
+  metrics.onState('retrying', null)
+  expect(await told()).toBeUndefined()
 })
 
 it('a port that is taken is an error, and an address that is none', async () => {
