@@ -23,6 +23,7 @@ const { url, kafka, slot, partitions = 1, publication = 'bench', format = 'evert
 const { waits = false } = run
 const [host = '', port = ''] = kafka.split(':')
 const snapshot = run.end === null
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
 const end = snapshot ? null : parseLsn(run.end)
 const logger = createLogger({ level: 'warn', format: 'json' })
 const stop = new AbortController()
@@ -44,7 +45,7 @@ await runPipeline({
   openLog: open,
   limits: { bytes: 2 << 20, ageMs: 0 },
   values: DEFAULT_VALUES,
-  envelope: envelope(format, { pipeline: slot, database: '', version: '' }),
+  envelope: envelope(format, { pipeline: slot, database: new URL(url).pathname.slice(1), version }),
   largeValues: { omit: false, onSkip: () => undefined },
   skipsOrigin: () => false,
   logger,
