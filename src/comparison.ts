@@ -87,8 +87,10 @@ export async function digestTables(
   return keyless
 }
 
-/** Compaction takes no record as young as this: a segment is rolled, and then found, by minutes. */
+/** Hardly any record as young as this is compacted: its segment must have been rolled, and the cleaner looks every 15 seconds. */
 const SOON_MS = 5000
+/** Of a partition that is written as fast as it is read there is no end. */
+const MOST_PASSES = 5
 
 export interface OnEvent {
   /** Told of each event of a table. */
@@ -129,14 +131,15 @@ export async function digestLog(
       }
       signal.throwIfAborted()
       // What came meanwhile may have had compaction take what was not read yet: until nothing has come, or in no time to speak of.
-      for (let [from, read] = [end, true]; read;) {
+      let from = end
+      for (let pass = 0; pass < MOST_PASSES; pass++) {
         const { end: endNow } = await log.offsets(topic, partition)
         const since = performance.now()
         for await (const record of log.read({ topic, partition, from, until: endNow, signal }))
           digestLater(options, { ...at, table, record, on })
         signal.throwIfAborted()
-        read = endNow > from && performance.now() - since > SOON_MS
         from = endNow
+        if (performance.now() - since < SOON_MS) break
       }
     }
   }

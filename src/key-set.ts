@@ -17,6 +17,7 @@ interface Entry {
 }
 
 export class KeySet {
+  readonly #folder: string
   readonly #database: RootDatabase<Buffer, Buffer>
   #added: Entry[] = []
 
@@ -24,16 +25,16 @@ export class KeySet {
   constructor() {
     try {
       requireRoom()
-      const folder = mkdtempSync(join(tmpdir(), 'evert-keys-'))
+      this.#folder = mkdtempSync(join(tmpdir(), 'evert-keys-'))
       this.#database = open<Buffer, Buffer>({
-        path: folder,
+        path: this.#folder,
         noSubdir: false,
         encoding: 'binary',
         keyEncoding: 'binary',
         noSync: true, // it does not outlive the process
       })
-      // From here on only this process has it: however that ends, nothing stays.
-      rmSync(folder, { recursive: true })
+      // From here on only this process has it, where the system allows that: however it ends, nothing stays.
+      remove(this.#folder)
     } catch (error) {
       throw unwritable(error)
     }
@@ -57,6 +58,7 @@ export class KeySet {
 
   async close(): Promise<void> {
     await this.#database.close()
+    remove(this.#folder)
   }
 
   #flush(): void {
@@ -71,6 +73,14 @@ export class KeySet {
     } catch (error) {
       throw unwritable(error)
     }
+  }
+}
+
+function remove(folder: string): void {
+  try {
+    rmSync(folder, { recursive: true, force: true })
+  } catch {
+    // Something that is open is not removed everywhere.
   }
 }
 

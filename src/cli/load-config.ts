@@ -17,11 +17,16 @@ const ALL: readonly Option[] = OPTIONS
 /** Those of the test suite, which processes that it starts inherit, and those that Kubernetes sets for a Service of the name evert. */
 const FOREIGN = /^EVERT_(TEST_|SERVICE_(HOST|PORT)|PORT(_|$))/
 
+/** One that was meant to be the value of an option may hold a password. */
+function withoutUrl(name: string): string {
+  return name.replace(/(postgres(ql)?)?:\/\/.*/s, '…')
+}
+
 /** Errors: OPTION_UNKNOWN with the nearest known name, OPTION_INVALID, which never repeats a secret. */
 export function loadConfig(sources: ConfigSources): Config {
   const { command, flags, environment } = sources
   const known = optionsOf(command)
-  requireKnown(Object.keys(flags), names(known), (name) => `evert ${command} has no option --${name}`, '--')
+  requireKnown(Object.keys(flags), names(known), (name) => `evert ${command} has no option --${withoutUrl(name)}`, '--')
   const variables = Object.keys(environment).filter((name) => name.startsWith('EVERT_') && !FOREIGN.test(name))
   requireKnown(variables, names(ALL).map(variableOf), (name) => `the environment variable ${name} is not known`)
   const file = readConfigFile(sources)

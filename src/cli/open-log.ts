@@ -111,9 +111,12 @@ function sasl(config: Config): null | {
     throw missing('--kafka-sasl-mechanism', 'credentials were given without a mechanism')
   }
   if (mechanism === 'OAUTHBEARER') {
-    if (token !== undefined) return { mechanism, token }
-    if (tokenFile === undefined) throw missing('--kafka-token-file or --kafka-token', `${mechanism} needs a token`)
-    return { mechanism, token: () => readToken(tokenFile) }
+    if (tokenFile !== undefined) {
+      readToken(tokenFile)
+      return { mechanism, token: () => readToken(tokenFile) }
+    }
+    if (token === undefined) throw missing('--kafka-token-file or --kafka-token', `${mechanism} needs a token`)
+    return { mechanism, token }
   }
   if (username === undefined || password === undefined) {
     throw missing('--kafka-username and --kafka-password', `${mechanism} needs a user and a password`)
@@ -123,11 +126,15 @@ function sasl(config: Config): null | {
 
 /** Whoever renews the token writes it there; it is read for each connection, and again before its time is over. */
 function readToken(file: string): string {
+  let token: string
   try {
-    return readFileSync(file, 'utf8').trim()
+    token = readFileSync(file, 'utf8').trim()
   } catch (error) {
     throw new EvertError('LOG_AUTHENTICATION', { message: `--kafka-token-file: ${file} cannot be read`, cause: error })
   }
+  // Somebody may be about to write it.
+  if (token === '') throw new EvertError('LOG_AUTHENTICATION', { message: `--kafka-token-file: ${file} is empty` })
+  return token
 }
 
 function missing(option: string, message: string): EvertError {

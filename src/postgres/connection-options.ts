@@ -173,21 +173,21 @@ function parseUrl(url: string): Map<Parameter, string> {
   ])
   for (const pair of query.split('&')) {
     if (pair === '') continue
-    const [name, value] = parameter(pair)
+    // A password with a question mark in it looks like parameters, up to its @.
+    const [name, value] = parameter(pair, query.includes('@'))
     values.set(name, value)
   }
   return values
 }
 
 /** `name=value`. A plus is a plus here, as in libpq. */
-function parameter(pair: string): [Parameter, string] {
+function parameter(pair: string, secret: boolean): [Parameter, string] {
   const equals = pair.indexOf('=')
   const name = decode(equals === -1 ? pair : pair.slice(0, equals))
   const known = Object.keys(PARAMETERS)
   // What JDBC calls it, which libpq takes too.
   if (pair === 'ssl=true') return ['sslmode', 'require']
-  // A password with a question mark in it would look like one.
-  const shown = /^[a-z_]+$/i.test(name) ? `the parameter "${name}"` : 'a parameter'
+  const shown = secret ? 'a parameter' : `the parameter "${name}"`
   if (!isParameter(name)) throw invalid(`${shown} is not known`, meant(name, known))
   if (equals === -1) throw invalid(`the parameter "${name}" has no value`)
   return [name, decode(pair.slice(equals + 1))]

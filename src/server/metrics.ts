@@ -68,7 +68,7 @@ export function pipelineMetrics(pipeline: string): Metrics {
   )
   const tablesLeft = gauge(
     'evert_backfill_tables_left',
-    'Tables that live backfills have to publish, those under way too.',
+    'Tables that live backfills have to publish, those under way too; there where evert_backfills is.',
   )
   const backfillRows = byTable('evert_backfill_rows', 'Rows of the table under way that a live backfill has published.')
   const backfillEstimate = byTable('evert_backfill_estimated_rows', "Rows of that table, by the planner's statistics.")

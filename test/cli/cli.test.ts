@@ -1,6 +1,6 @@
 /** The commands as somebody types them: real processes, a real Postgres, the embedded log. */
 import { execFileSync } from 'node:child_process'
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -313,10 +313,15 @@ describe('evert', () => {
   })
 
   it('repeats no URL that it does not understand, for it may hold a password', async () => {
-    const { code, stderr } = await runCli(['run', 'postgres://evert:hunter2@localhost/shop'])
-    expect(code).toBe(2)
-    expect(stderr).toContain('a URL belongs to no option')
-    expect(stderr).not.toContain('hunter2')
+    for (const [word, said] of [
+      ['postgres://evert:hunter2@localhost/shop', 'a URL belongs to no option'],
+      ['--sourcepostgres://evert:hunter2@localhost/shop', 'has no option --source…'],
+    ] as const) {
+      const { code, stderr } = await runCli(['run', word])
+      expect(code).toBe(2)
+      expect(stderr).toContain(said)
+      expect(stderr).not.toContain('hunter2')
+    }
   })
 
   it('refuses a certificate for Kafka without its key, and a key without its certificate', async () => {
@@ -328,5 +333,14 @@ describe('evert', () => {
       const { code, stderr } = await runCli([...status, given, 'x.pem'])
       expect({ code, stderr }).toMatchObject({ code: 2, stderr: expect.stringContaining(wanted) })
     }
+  })
+
+  it('says that a file of a token for Kafka cannot be read, or is empty', async () => {
+    const file = join(directory, 'token')
+    const token = ['--kafka-sasl-mechanism', 'OAUTHBEARER', '--kafka-token-file', file]
+    const status = ['status', '--source', database.url, '--log', 'kafka://localhost:1', ...token]
+    expect(await runCli(status)).toMatchObject({ code: 1, stderr: expect.stringContaining('cannot be read') })
+    writeFileSync(file, '\n')
+    expect(await runCli(status)).toMatchObject({ code: 1, stderr: expect.stringContaining('is empty') })
   })
 })

@@ -1,4 +1,5 @@
 /** Which errors of Kafka pass by themselves, and what the others mean. */
+import { EvertError } from '../../src/base/errors.js'
 import { isPassing, kafkaError } from '../../src/log/kafka/errors.js'
 
 const answered = (...codes: number[]): Error =>
@@ -41,6 +42,10 @@ describe('an error of Kafka', () => {
       'a connection that breaks while the client authenticates',
       refused(Object.assign(new Error('Connection closed'), { code: 'PLT_KFK_NETWORK' })),
     ],
+    [
+      'a token that cannot be read while the log is open',
+      refused(new EvertError('LOG_AUTHENTICATION', { message: 'x cannot be read' })),
+    ],
   ])('passes: %s', (_, error) => {
     expect(isPassing(error)).toBe(true)
   })
@@ -50,6 +55,10 @@ describe('an error of Kafka', () => {
     ['LOG_PERMISSION', answered(0, 29)],
     ['TOPIC_INVALID', answered(17)],
     ['LOG_AUTHENTICATION', refused(Object.assign(answered(58), { code: 'PLT_KFK_RESPONSE' }))],
+    [
+      'LOG_AUTHENTICATION',
+      Object.assign(new Error('Connection to somewhere failed.'), { code: 'PLT_KFK_NETWORK', cause: answered(34) }),
+    ],
     ['LOG_TLS', unanswered('self-signed certificate in certificate chain')],
     ['LOG_TLS', unanswered('error:0A00010B:SSL routines:ssl3_get_record:wrong version number')],
   ])('means %s', (code, error) => {

@@ -1,5 +1,6 @@
 /** TLS, SASL and rights: what lets evert in, and the error that says what does not. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { AclOperationTypes, AclPermissionTypes, AclResourceTypes, Kafka, logLevel, ResourcePatternTypes } from 'kafkajs'
@@ -222,6 +223,33 @@ describeKafka('a broker that asks for a certificate', () => {
         code: 'LOG_TLS',
         hint: expect.stringContaining('--kafka-cert-file'),
       })
+  })
+})
+
+describeKafka('a broker that is killed while it is authenticated to', () => {
+  it('is one that does not answer, and no end of the process', async () => {
+    let connections = 0
+    const server = createServer((socket) => {
+      connections++
+      socket.once('data', () => socket.resetAndDestroy())
+      socket.on('error', () => undefined)
+    })
+    const port = await freePort()
+    await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve))
+    const log = await openKafkaLog({
+      brokers: [{ host: '127.0.0.1', port }],
+      clientId: 'evert-test',
+      tls: null,
+      sasl: { mechanism: 'PLAIN', username: 'plain', password: 'secret' },
+      topics: { partitions: 1, replicationFactor: -1, retention: 'compact' },
+      compression: 'none',
+      transactionTimeoutMs: 60_000,
+      logger: silentLogger,
+    })
+    await expect(log.topics('x.')).rejects.toMatchObject({ code: 'LOG_UNREACHABLE' })
+    expect(connections).toBeGreaterThan(1)
+    await log.close()
+    server.close()
   })
 })
 

@@ -174,6 +174,7 @@ describe('malformed connection options', () => {
     ['postgres://h/d?sslmode', /no value/],
     ['postgres://h/d?ssl=perhaps', /"ssl" is not known/],
     ['postgres://u:20?secret@h/d', /a parameter is not known/],
+    ['postgres://u:20?secret&x@h/d', /a parameter is not known/],
   ])('%s is refused', (url, message) => {
     const error = refusal(url)
     expect(error.code).toBe('OPTION_INVALID')

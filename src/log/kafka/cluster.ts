@@ -48,6 +48,8 @@ export class Cluster {
     this.#options = options
     this.#pool = new ConnectionPool(clientId, connectionSettings(options))
     this.#pool.on('disconnect', () => this.lost())
+    // Its requests fail; an event without a listener would end the process, and of a reset while it authenticates there are two.
+    this.#pool.on('connecting', ({ connection }) => connection.on('error', () => undefined))
   }
 
   /** How many connections have been lost. */
@@ -91,7 +93,6 @@ export class Cluster {
   async #versionsOf(connection: Connection): Promise<BrokerVersions> {
     const known = this.#versions.get(connection)
     if (known !== undefined) return await known
-    // Its requests fail; an event without a listener would end the process.
     let refusal: unknown
     connection.on('error', (error) => (refusal = error))
     writeInParts(connection)

@@ -90,6 +90,9 @@ function brokersWords(error: unknown): string {
 /** Where messages of the client and of Node have the name of a broker, which may hold anything. */
 const BROKER = /\b(Connection to|getaddrinfo [A-Z_]+|connect [A-Z]+) \S+/g
 
+/** What a broker says of ours. */
+const REFUSED_CERTIFICATE = /alert (bad |unsupported )?certificate|alert (unknown ca|access denied)/i
+
 /** By its code, and what OpenSSL and Node say of certificates: a closed connection may pass. */
 function isTls(error: unknown): boolean {
   if (!isNativeError(error)) return false
@@ -102,16 +105,23 @@ function isTls(error: unknown): boolean {
   )
 }
 
+const REFUSALS: ReadonlySet<number> = new Set([
+  CODE.unsupportedSaslMechanism,
+  CODE.illegalSaslState,
+  CODE.saslAuthenticationFailed,
+])
+
 /** The client says so too where the connection broke while it authenticated. */
 function isAuthentication(error: unknown): boolean {
   if (!isNativeError(error)) return false
   const inner = 'errors' in error && Array.isArray(error.errors) ? error.errors : []
-  if ([error.cause, ...inner].some(isAuthentication)) return true
+  if ([error.cause, ...inner].some(isAuthentication) || codesOf(error).some((code) => REFUSALS.has(code))) return true
   return 'code' in error && error.code === 'PLT_KFK_AUTHENTICATION' && !isBroken(error.cause)
 }
 
+/** Or a token cannot be read now, which could be when the log was opened. */
 function isBroken(error: unknown): boolean {
-  return noResponse(error) || (isNativeError(error) && isBroken(error.cause))
+  return noResponse(error) || error instanceof EvertError || (isNativeError(error) && isBroken(error.cause))
 }
 
 /** An error as one that came with an answer. */
@@ -137,7 +147,7 @@ export function kafkaError(error: unknown, asked: Asked): EvertError {
   if (isTls(error)) {
     return new EvertError('LOG_TLS', {
       message: `the TLS connection for ${asked.object} failed: ${said}`,
-      hint: /alert/i.test(said)
+      hint: REFUSED_CERTIFICATE.test(said)
         ? 'check --kafka-cert-file and --kafka-key-file: the broker has refused them'
         : 'check --kafka-tls, --kafka-ca-file, and that the port is the TLS listener',
       cause: error,
