@@ -75,7 +75,10 @@ export class Framer {
     }
   }
 
-  /** Stops before the next message; what has been read stays. Only from within a handler, or while it is held: Node may still have the room of a buffer that `release` then gives away. */
+  /**
+   * Stops before the next message; what has been read stays. Only from within a handler, or while it is held: else Node may have the room of
+   * a buffer that `release` gives away.
+   */
   hold(): void {
     this.#held = true
   }
