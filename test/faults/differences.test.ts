@@ -32,7 +32,8 @@ afterEach(async () => {
 
 interface Where {
   readonly log: string
-  readonly records: (topic: string) => Promise<ConsumedRecord[]>
+  /** What is committed; of a log transaction that is left open nothing. */
+  readonly records: (topic: string, leftOpen: boolean) => Promise<ConsumedRecord[]>
   /** Whether more than so many records are committed, and another log transaction is open, where others can see that. */
   readonly midway: (topic: string, records: number) => Promise<boolean>
 }
@@ -65,8 +66,8 @@ async function run(where: Where, more: readonly string[] = [], change = ''): Pro
   return evert.stderr()
 }
 
-const recordsOf = (where: Where, table: string): Promise<ConsumedRecord[]> =>
-  where.records(`${database.name}.public.${table}`)
+const recordsOf = (where: Where, table: string, leftOpen = false): Promise<ConsumedRecord[]> =>
+  where.records(`${database.name}.public.${table}`, leftOpen)
 
 interface Seen {
   readonly key: string
@@ -74,10 +75,15 @@ interface Seen {
 }
 
 /** What came after a number of records of each partition. */
-async function since(where: Where, table: string, before: readonly ConsumedRecord[]): Promise<Seen[]> {
+async function since(
+  where: Where,
+  table: string,
+  before: readonly ConsumedRecord[],
+  leftOpen = false,
+): Promise<Seen[]> {
   const counts = [0, 1, 2].map((partition) => before.filter((record) => record.partition === partition).length)
   const place = new Map<number, number>()
-  const records = (await recordsOf(where, table)).filter(({ partition }) => {
+  const records = (await recordsOf(where, table, leftOpen)).filter(({ partition }) => {
     place.set(partition, (place.get(partition) ?? 0) + 1)
     return (place.get(partition) ?? 0) > (counts[partition] ?? 0)
   })
@@ -93,7 +99,7 @@ function kindOf({ value, headers }: ConsumedRecord): string {
 }
 
 async function told(where: Where): Promise<Record<string, unknown>[]> {
-  return (await where.records(`${database.name}.notification`)).map(({ value }) => JSON.parse(String(value)))
+  return (await where.records(`${database.name}.notification`, false)).map(({ value }) => JSON.parse(String(value)))
 }
 
 async function requireEqual(where: Where, more: readonly string[] = []): Promise<void> {
@@ -219,7 +225,7 @@ async function killedMeanwhile(where: Where): Promise<void> {
   first.process.kill('SIGKILL')
   await first.ended
   const rows = (found: readonly Seen[]): Seen[] => found.filter(({ kind }) => kind === 'r')
-  const meanwhile = rows(await since(where, 'item', before)).length
+  const meanwhile = rows(await since(where, 'item', before, true)).length
   expect(meanwhile).toBeGreaterThan(0)
   expect(meanwhile).toBeLessThan(ROWS / 2)
   // What was lost is in the log by now: nobody need ask for it again.
@@ -266,7 +272,7 @@ describeKafka('in Kafka', () => {
     const cluster = new Cluster(kafkaOptions(testKafka() ?? ''))
     await killedMeanwhile({
       log: `kafka://${testKafka()}`,
-      records: (topic) => consume(testKafka() ?? '', [topic]),
+      records: (topic, leftOpen) => consume(testKafka() ?? '', [topic], { leftOpen }),
       midway: async (topic, count) => {
         const sum = async (isolation: typeof ANY_RECORD | typeof COMMITTED_RECORDS): Promise<number> =>
           ((await endOffsets(cluster, [topic], isolation)).get(topic) ?? []).reduce((all, end) => all + Number(end), 0)

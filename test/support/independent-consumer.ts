@@ -11,8 +11,15 @@ export interface ConsumedRecord {
   readonly headers: Readonly<Record<string, string>>
 }
 
-/** Everything that is committed in the topics now, partition by partition in offset order. */
-export async function consume(bootstrap: string, topics: readonly string[]): Promise<ConsumedRecord[]> {
+/**
+ * Everything that is committed in the topics now, partition by partition in offset order. A commit is answered before its markers are in every
+ * partition: what is not committed yet is waited for, unless a log transaction is `leftOpen`.
+ */
+export async function consume(
+  bootstrap: string,
+  topics: readonly string[],
+  { leftOpen = false } = {},
+): Promise<ConsumedRecord[]> {
   const kafka = new Kafka({ brokers: bootstrap.split(','), logLevel: logLevel.NOTHING, retry: { retries: 20 } })
   const admin = kafka.admin()
   await admin.connect()
@@ -22,7 +29,8 @@ export async function consume(bootstrap: string, topics: readonly string[]): Pro
       starts.set(`${topic}/${partition}`, BigInt(low))
   }
   await admin.disconnect()
-  const ends = await writtenEnds(bootstrap, [...starts.keys()])
+  const { READ_COMMITTED, READ_UNCOMMITTED } = FetchIsolationLevels
+  const ends = await endsOf(bootstrap, [...starts.keys()], leftOpen ? READ_COMMITTED : READ_UNCOMMITTED)
   const waiting = new Set([...ends].filter(([place, end]) => end !== starts.get(place)).map(([place]) => place))
   const records: ConsumedRecord[] = []
   if (waiting.size === 0) return records
@@ -65,8 +73,11 @@ export async function consume(bootstrap: string, topics: readonly string[]): Pro
 
 const LATEST = -1n
 
-/** Where partitions end with what is not committed yet: a commit is answered before its markers are in every partition. */
-async function writtenEnds(bootstrap: string, places: readonly string[]): Promise<Map<string, bigint>> {
+async function endsOf(
+  bootstrap: string,
+  places: readonly string[],
+  isolationLevel: 0 | 1,
+): Promise<Map<string, bigint>> {
   const partitions = places.map((place) => {
     const slash = place.lastIndexOf('/')
     return { name: place.slice(0, slash), partitionIndex: Number(place.slice(slash + 1)), timestamp: LATEST }
@@ -75,7 +86,7 @@ async function writtenEnds(bootstrap: string, places: readonly string[]): Promis
   try {
     const listed = await admin.listOffsets({
       topics: partitions.map(({ name, ...partition }) => ({ name, partitions: [partition] })),
-      isolationLevel: FetchIsolationLevels.READ_UNCOMMITTED,
+      isolationLevel,
     })
     return new Map(
       listed.flatMap(({ name, partitions: ends }) =>
