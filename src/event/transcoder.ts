@@ -48,7 +48,8 @@ export class Transcoder {
   readonly #sink: RecordSink
   readonly #envelope: Envelope
   readonly #largeValues: LargeValues
-  readonly #record: EncodedRecord
+  /** The record at hand. */
+  readonly #record = encodedRecord({ key: EMPTY_KEY, value: EMPTY_KEY, timestampMs: 0 })
   #out = Buffer.allocUnsafeSlow(SCRATCH_BYTES)
   /** What was asked for the value at hand: where the buffer ends, bytes beyond it may be lost without a word. */
   #reserved = 0
@@ -64,16 +65,6 @@ export class Transcoder {
     this.#envelope = envelope
     this.#stamp = new TransactionStamp(envelope, after)
     this.#plainHeaders = envelope.name === 'plain' ? new PlainHeaders(this.#stamp) : null
-    this.#record = {
-      bytes: this.#out,
-      keyStart: NO_KEY,
-      keyEnd: NO_KEY,
-      valueStart: -1,
-      valueEnd: -1,
-      timestampMs: 0,
-      headers: null,
-      into: null,
-    }
   }
 
   /** Ordinal of the next change: how many changes this transaction has published. It is set back for one of which nothing was appended. */
