@@ -74,7 +74,7 @@ export async function startLocalPostgres(options: LocalPostgresOptions): Promise
   // An exit in the middle leaves nothing behind, and neither does a start that fails.
   process.once('exit', abandon)
   try {
-    return await start(options, folder, (made) => (server = made))
+    return await start(options, { folder, abandon, onServer: (made) => (server = made) })
   } catch (error) {
     abandon()
     // A signal that ended it has its say first.
@@ -87,8 +87,7 @@ export async function startLocalPostgres(options: LocalPostgresOptions): Promise
 
 async function start(
   options: LocalPostgresOptions,
-  folder: string,
-  onServer: (server: Server) => void,
+  { folder, abandon, onServer }: { folder: string; abandon: () => void; onServer: (server: Server) => void },
 ): Promise<LocalPostgres> {
   const user = serverUser()
   const native = usableBinaries(options.native, user, folder)
@@ -127,10 +126,7 @@ async function start(
       await server.kill('SIGINT')
       rmSync(folder, { recursive: true, force: true })
     },
-    abandon() {
-      void server.kill('SIGQUIT')
-      rmSync(folder, { recursive: true, force: true })
-    },
+    abandon,
   }
 }
 

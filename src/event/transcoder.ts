@@ -14,8 +14,16 @@ import { PlainHeaders } from './plain-headers.js'
 import type { Position } from './position.js'
 import { encodedRecord, keyAndHeadersBytes } from './record.js'
 import type { Relation } from './relation.js'
-import { EVENT_BYTES, keyBytes, makeRoom, omitLargest, type OldTuple } from './row.js'
-import { rowsBytes, takeUnchanged, tupleBytes } from './row.js'
+import {
+  EVENT_BYTES,
+  keyBytes,
+  makeRoom,
+  omitLargest,
+  type OldTuple,
+  rowsBytes,
+  takeUnchanged,
+  tupleBytes,
+} from './row.js'
 import { RowWriter } from './row-writer.js'
 import { schemaRecord } from './schema-record.js'
 import type { EncodedRecord, RecordHeader, RecordSink, Room, SinkTopic } from './sink.js'

@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import tls from 'node:tls'
 import { EvertError } from '../base/errors.js'
+import { isTlsCode } from '../base/tls-codes.js'
 import type { TlsFiles, TlsMode } from './connection-options.js'
 
 /** With or without TLS, in the order libpq tries them; never TLS on a Unix socket. */
@@ -40,11 +41,7 @@ export function tlsOptions(files: TlsFiles): tls.ConnectionOptions {
 /** True for what TLS itself makes fail: no TLS on the server's side, a handshake, a certificate. */
 export function isTlsError(error: unknown): boolean {
   const { code = '', message = '' } = error as { readonly code?: string; readonly message?: string }
-  return (
-    isTlsMissing(error) ||
-    /^(ERR_TLS|ERR_SSL|ERR_OSSL|CERT_|CRL_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO|HOSTNAME_MISMATCH|EPROTO)/.test(code) ||
-    isHandshakeCut(message)
-  )
+  return isTlsMissing(error) || isTlsCode(code) || isHandshakeCut(message)
 }
 
 /** Nothing was wrong but that the other end went away, or could not begin: what Node and `pg` say then has no code. */

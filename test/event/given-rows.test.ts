@@ -7,7 +7,7 @@ import type { OldTuple } from '../../src/event/row.js'
 import type { SinkTopic } from '../../src/event/sink.js'
 import { type CompiledTable, compileTable } from '../../src/event/table.js'
 import { Transcoder } from '../../src/event/transcoder.js'
-import { NULL, type Tuple, UNCHANGED } from '../../src/event/tuple.js'
+import { moveTo, NULL, type Tuple, UNCHANGED } from '../../src/event/tuple.js'
 import { DEFAULT_VALUES } from '../../src/event/type-kinds.js'
 import { BatchSink, type FilledBatches } from '../../src/log/batch-sink.js'
 import { decodeRecords, readBatches } from '../../src/log/read-batch.js'
@@ -60,12 +60,9 @@ function place(tuples: readonly Tuple[], { before, spare }: Row): Buffer {
   const bytes = Buffer.concat([Buffer.alloc(before, 0xee), ...values, Buffer.alloc(spare, 0xee)])
   let at = before
   for (const tuple of tuples) {
-    for (let i = 0; i < tuple.count; i++) {
-      tuple.start[i] = tuple.start[i]! + at
-      tuple.end[i] = tuple.end[i]! + at
-    }
-    at += tuple.bytes.length
-    tuple.bytes = bytes
+    const { length } = tuple.bytes
+    moveTo(bytes, at, [tuple])
+    at += length
   }
   return bytes
 }

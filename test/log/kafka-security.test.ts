@@ -4,12 +4,12 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { AclOperationTypes, AclPermissionTypes, AclResourceTypes, Kafka, logLevel, ResourcePatternTypes } from 'kafkajs'
-import { silentLogger } from '../../src/base/logger.js'
 import { freePort } from '../../src/cli/local-postgres.js'
 import { openKafkaLog } from '../../src/log/kafka/log.js'
 import type { KafkaOptions } from '../../src/log/kafka/options.js'
 import type { Log } from '../../src/log/log.js'
 import { type KafkaCluster, startKafka } from '../support/kafka.js'
+import { kafkaOptions } from '../support/kafka-options.js'
 import { makeCertificate } from '../support/postgres.js'
 import { describeKafka } from '../support/servers.js'
 import { encode, event } from './records.js'
@@ -72,17 +72,12 @@ describeKafka('a secured broker', () => {
   })
 
   function options(over: Partial<KafkaOptions> = {}): KafkaOptions {
-    return {
-      brokers: [{ host: 'localhost', port: securePort }],
-      clientId: 'evert-test',
+    return kafkaOptions(`localhost:${securePort}`, {
       tls: { caFile, certFile: null, keyFile: null },
       sasl: { mechanism: 'PLAIN', username: 'plain', password: 'secret' },
       topics: { partitions: 1, replicationFactor: -1, retention: 'compact' },
-      compression: 'none',
-      transactionTimeoutMs: 60_000,
-      logger: silentLogger,
       ...over,
-    }
+    })
   }
 
   /** One event through the whole way: topic, transaction, reading back. */
@@ -200,16 +195,7 @@ describeKafka('a broker that asks for a certificate', () => {
     readonly certFile: string | null
     readonly keyFile: string | null
   }): Promise<unknown> => {
-    const log = await openKafkaLog({
-      brokers: [{ host: 'localhost', port: securePort }],
-      clientId: 'evert-test',
-      tls: { caFile: pem.certFile, ...files },
-      sasl: null,
-      topics: { partitions: 1, replicationFactor: -1, retention: 'compact' },
-      compression: 'none',
-      transactionTimeoutMs: 60_000,
-      logger: silentLogger,
-    })
+    const log = await openKafkaLog(kafkaOptions(`localhost:${securePort}`, { tls: { caFile: pem.certFile, ...files } }))
     return await log.topics('x.').finally(() => log.close())
   }
 
@@ -236,16 +222,9 @@ describeKafka('a broker that is killed while it is authenticated to', () => {
     })
     const port = await freePort()
     await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve))
-    const log = await openKafkaLog({
-      brokers: [{ host: '127.0.0.1', port }],
-      clientId: 'evert-test',
-      tls: null,
-      sasl: { mechanism: 'PLAIN', username: 'plain', password: 'secret' },
-      topics: { partitions: 1, replicationFactor: -1, retention: 'compact' },
-      compression: 'none',
-      transactionTimeoutMs: 60_000,
-      logger: silentLogger,
-    })
+    const log = await openKafkaLog(
+      kafkaOptions(`127.0.0.1:${port}`, { sasl: { mechanism: 'PLAIN', username: 'plain', password: 'secret' } }),
+    )
     await expect(log.topics('x.')).rejects.toMatchObject({ code: 'LOG_UNREACHABLE' })
     expect(connections).toBeGreaterThan(1)
     await log.close()
@@ -256,16 +235,7 @@ describeKafka('a broker that is killed while it is authenticated to', () => {
 describeKafka('no broker at all', () => {
   it('is said, with the addresses that were tried', async () => {
     const port = await freePort()
-    const opened = openKafkaLog({
-      brokers: [{ host: '127.0.0.1', port }],
-      clientId: 'evert-test',
-      tls: null,
-      sasl: null,
-      topics: { partitions: 1, replicationFactor: -1, retention: 'compact' },
-      compression: 'none',
-      transactionTimeoutMs: 60_000,
-      logger: silentLogger,
-    }).then((log) => {
+    const opened = openKafkaLog(kafkaOptions(`127.0.0.1:${port}`)).then((log) => {
       logs.push(log)
       return log.topics('x.')
     })

@@ -1,6 +1,7 @@
 /** Errors of Kafka: which pass by themselves, and what the others mean. https://kafka.apache.org/protocol#protocol_error_codes */
 import { isNativeError } from 'node:util/types'
 import { EvertError } from '../../base/errors.js'
+import { isTlsCode } from '../../base/tls-codes.js'
 
 /** Codes that evert acts on, by Kafka's own names. */
 export const CODE = {
@@ -73,12 +74,16 @@ function noResponse(error: unknown): boolean {
   )
 }
 
+/** What an error was made of. */
+function behind(error: Error): readonly unknown[] {
+  return [error.cause, ...('errors' in error && Array.isArray(error.errors) ? error.errors : [])]
+}
+
 /** Messages of an error and of everything behind it. */
 export function texts(error: unknown): string {
   if (!isNativeError(error)) return ''
-  const inner = 'errors' in error && Array.isArray(error.errors) ? error.errors.map(texts) : []
   const code = 'code' in error ? String(error.code) : ''
-  return [code, error.message, texts(error.cause), ...inner].filter((text) => text !== '').join(': ')
+  return [code, error.message, ...behind(error).map(texts)].filter((text) => text !== '').join(': ')
 }
 
 /** What the broker says besides the code, which the client keeps in a field of its own: of a policy, only this tells which. */
@@ -97,11 +102,10 @@ const REFUSED_CERTIFICATE = /alert (bad |unsupported )?certificate|alert (unknow
 function isTls(error: unknown): boolean {
   if (!isNativeError(error)) return false
   const code = 'code' in error ? String(error.code) : ''
-  const inner = 'errors' in error && Array.isArray(error.errors) ? error.errors : []
   return (
-    /^(ERR_TLS|ERR_SSL|ERR_OSSL|CERT_|CRL_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO|HOSTNAME_MISMATCH|EPROTO)/.test(code) ||
+    isTlsCode(code) ||
     /certificate|altnames|SSL routines/.test(error.message.replace(BROKER, '')) ||
-    [error.cause, ...inner].some(isTls)
+    behind(error).some(isTls)
   )
 }
 
@@ -114,8 +118,7 @@ const REFUSALS: ReadonlySet<number> = new Set([
 /** The client says so too where the connection broke while it authenticated. */
 function isAuthentication(error: unknown): boolean {
   if (!isNativeError(error)) return false
-  const inner = 'errors' in error && Array.isArray(error.errors) ? error.errors : []
-  if ([error.cause, ...inner].some(isAuthentication) || codesOf(error).some((code) => REFUSALS.has(code))) return true
+  if (behind(error).some(isAuthentication) || codesOf(error).some((code) => REFUSALS.has(code))) return true
   return 'code' in error && error.code === 'PLT_KFK_AUTHENTICATION' && !isBroken(error.cause)
 }
 
